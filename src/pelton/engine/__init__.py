@@ -1,0 +1,1 @@
+"""The one verb: finds the model, checks the inputs, runs it."""

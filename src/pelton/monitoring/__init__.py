@@ -1,0 +1,1 @@
+"""Eats records of what happened and answers questions about them."""

@@ -1,0 +1,1 @@
+"""Folders of models and versions to a list of model specs."""

@@ -1,0 +1,1 @@
+"""Doors: they decode, call the one verb and encode."""
