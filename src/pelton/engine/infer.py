@@ -1,0 +1,105 @@
+"""The whole way of a request through the engine: find, check, run, observe, reply."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pelton.engine.checks import checked_inputs
+from pelton.engine.models import Models
+from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
+from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing, Value
+from pelton.specs import ModelMetadata
+
+
+class Engine:
+    """Offers the one verb, `infer`, over the models that are loaded.
+
+    Attributes:
+        models: the models being served.
+        ready: whether new work is welcome, as load balancers should hear it.
+    """
+
+    def __init__(self, models: Models, observe: Observe) -> None:
+        self.models = models
+        self.ready = True
+        self._observe = observe
+        self._refusing = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request.
+
+        Args:
+            request: the decoded request.
+
+        Returns:
+            The wanted outputs of the model version that answered.
+
+        Raises:
+            NotFound: no such model or version.
+            InvalidRequest: the inputs or the wanted outputs do not fit the model.
+            ModelFailed: the model raised.
+            Unavailable: the server is shutting down.
+        """
+        self._enter()
+        try:
+            model = self.models.find(request.model, request.version)
+            inputs = checked_inputs(request.inputs, model.metadata)
+            outputs, timing = await model.run(inputs)
+            response = _reply(request, model.metadata, outputs, timing)
+        except PeltonError as error:
+            self.refused(request.model, error.code)
+            raise
+        finally:
+            self._leave()
+        self._observe(Observed(request.model, None, timing))
+        return response
+
+    def refused(self, model: str, code: Code) -> None:
+        """Have a request counted that failed, here or already while it was being decoded."""
+        self._observe(Observed(model, code, Timing()))
+
+    def _enter(self) -> None:
+        if self._refusing:
+            raise Unavailable("the server is shutting down; send the request to another", 1.0)
+        self._running += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, grace_s: float) -> int:
+        """Refuse new requests and wait for those that are running.
+
+        Args:
+            grace_s: seconds to wait at the most.
+
+        Returns:
+            How many requests were still running when the time was over.
+        """
+        self.ready = False
+        self._refusing = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        return self._running
+
+
+def _reply(
+    request: InferRequest, metadata: ModelMetadata, outputs: dict[str, Value], timing: Timing
+) -> InferResponse:
+    if request.outputs:
+        missing = [name for name in request.outputs if name not in outputs]
+        if missing:
+            raise InvalidRequest(
+                f"model {metadata.name!r} has no output {missing[0]!r:.80}; "
+                f"it gives {', '.join(list(outputs)[:20])}"
+            )
+        outputs = {name: outputs[name] for name in request.outputs}
+    return InferResponse(metadata.name, metadata.version, outputs, request.id, timing)
