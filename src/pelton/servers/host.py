@@ -1,0 +1,115 @@
+"""uvicorn's server with our way of ending: tell, drain, close, exit 0."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+import uvicorn
+
+from pelton.servers.control_protocol import ControlProtocol
+from pelton.servers.gateway import Gateway
+from pelton.servers.http_gate import HttpGate
+from pelton.servers.shutdown import ShutdownTimes
+
+logger = logging.getLogger("pelton.server")
+
+
+class Drainable(Protocol):
+    """What the server needs of the engine when it ends."""
+
+    ready: bool
+
+    async def drain(self, grace_s: float) -> int:
+        """Refuse new requests, wait for the running ones, say how many are left."""
+        ...
+
+
+class Host(uvicorn.Server):
+    """Runs the gate on uvicorn: uvicorn owns the loop, the listening socket and the signals."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        engine: Drainable,
+        times: ShutdownTimes,
+        on_ready: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._engine = engine
+        self._times = times
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Open the door, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in an orderly way at the first signal, at once at the second."""
+        if self.should_exit:
+            logger.warning("second signal: ending at once")
+            logging.shutdown()
+            os._exit(128 + sig)
+        logger.info("%s: finishing what is running", signal.Signals(sig).name)
+        self._engine.ready = False
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Drain while the port still answers, so that health checks see what happens."""
+        await asyncio.sleep(self._times.shutdown_delay_s)
+        left = await self._engine.drain(self._times.shutdown_grace_s)
+        self._gateway.closing = True
+        if left:
+            logger.warning(
+                "%d requests were still running after %g s and are given up",
+                left,
+                self._times.shutdown_grace_s,
+            )
+        await super().shutdown(sockets)
+
+
+def make_host(
+    app: Any,
+    gateway: Gateway,
+    engine: Drainable,
+    times: ShutdownTimes,
+    on_ready: Callable[[], None],
+) -> Host:
+    """Put gate and control application together on a uvicorn server.
+
+    Args:
+        app: the control application.
+        gateway: what the connections share.
+        engine: what has to be drained at the end.
+        times: how the server ends.
+        on_ready: called when requests are answered.
+    """
+
+    def connection(**of_uvicorn: Any) -> HttpGate:
+        config, state = of_uvicorn["config"], of_uvicorn["server_state"]
+
+        def control(gate: HttpGate) -> ControlProtocol:
+            return ControlProtocol(gate, gateway.limits, gateway.max_body_bytes, config, state, {})
+
+        return HttpGate(gateway, state, control, asyncio.get_running_loop())
+
+    config = uvicorn.Config(
+        app,
+        http=connection,  # type: ignore[arg-type]
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(times.shutdown_grace_s)),
+    )
+    return Host(config, gateway, engine, times, on_ready)

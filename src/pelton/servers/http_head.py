@@ -1,0 +1,180 @@
+"""Reads the head of an HTTP/1.1 request strictly, and remembers heads that come again.
+
+llhttp (through httptools) does the parsing. On top of it stand the checks that it leaves out
+and that request smuggling lives on: exactly one valid Host, one framing, bounded headers.
+The grammar is RFC 9112.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import httptools
+
+from pelton.errors import Code, InvalidRequest
+
+_HOST = re.compile(rb"[A-Za-z0-9._~\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_DIGITS = re.compile(rb"[0-9]{1,15}")
+_REFUSED_METHODS = {b"TRACE", b"CONNECT"}
+
+MAX_TARGET_BYTES = 8192
+"""Longest path and query."""
+
+MEMO_HEAD_BYTES = 2048
+MEMO_ENTRIES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A head that passed every check.
+
+    Attributes:
+        method: as sent, such as `POST`.
+        path: the path as sent, still percent-encoded, without the query.
+        query: the query as sent, without the question mark.
+        headers: lower-case name -> value; a name sent twice holds both, joined by a comma.
+        keep_alive: whether the client wants the connection to go on.
+        content_length: bytes of the body; None when it is chunked.
+        expects_continue: whether the client waits for `100 Continue` before the body.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str] = field(repr=False)
+    keep_alive: bool
+    content_length: int | None
+    expects_continue: bool
+
+
+class HeadReader:
+    """Turns the bytes of a head into a `RequestHead`.
+
+    Identical bytes give the same record without being parsed again, because a client on a
+    kept connection sends the same head each time.
+    """
+
+    def __init__(self, max_headers: int) -> None:
+        self._max_headers = max_headers
+        self._memo: dict[bytes, RequestHead] = {}
+
+    def read(self, raw: bytes) -> RequestHead:
+        """Parse a head.
+
+        Args:
+            raw: everything up to and including the empty line.
+
+        Raises:
+            InvalidRequest: the head breaks the protocol or a limit; the connection cannot go on.
+        """
+        head = self._memo.get(raw)
+        if head is None:
+            head = _checked_head(_parse(raw, self._max_headers))
+            if len(raw) <= MEMO_HEAD_BYTES:
+                if len(self._memo) >= MEMO_ENTRIES:
+                    self._memo.clear()
+                self._memo[raw] = head
+        return head
+
+
+class _Fields:
+    """What llhttp calls back with."""
+
+    def __init__(self, max_headers: int) -> None:
+        self._max_headers = max_headers
+        self.target = b""
+        self.method = b""
+        self.version = ""
+        self.keep_alive = False
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= self._max_headers:
+            raise InvalidRequest(
+                f"more than {self._max_headers} headers; send fewer", Code.HEAD_TOO_LARGE
+            )
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def _parse(raw: bytes, max_headers: int) -> _Fields:
+    fields = _Fields(max_headers)
+    parser = httptools.HttpRequestParser(fields)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        refused = error.__context__
+        if isinstance(refused, InvalidRequest):
+            raise refused from None
+        raise InvalidRequest(
+            "this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST
+        ) from None
+    if not fields.complete:
+        raise InvalidRequest("this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST)
+    fields.method = parser.get_method()
+    fields.version = parser.get_http_version()
+    fields.keep_alive = fields.version == "1.1" and parser.should_keep_alive()
+    return fields
+
+
+def _checked_head(fields: _Fields) -> RequestHead:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in fields.headers:
+        values.setdefault(name, []).append(value)
+    if fields.method in _REFUSED_METHODS:
+        raise InvalidRequest("Method Not Allowed", Code.METHOD_NOT_ALLOWED)
+    if len(fields.target) > MAX_TARGET_BYTES:
+        raise InvalidRequest(f"the path is longer than {MAX_TARGET_BYTES} bytes", Code.URI_TOO_LONG)
+    _check_host(values.get(b"host", []), fields.version)
+    length = _content_length(values)
+    path, _, query = fields.target.decode("latin-1").partition("?")
+    return RequestHead(
+        method=fields.method.decode("ascii"),
+        path=path,
+        query=query,
+        headers={
+            name.decode("latin-1"): b", ".join(all_of).decode("latin-1")
+            for name, all_of in values.items()
+        },
+        keep_alive=fields.keep_alive,
+        content_length=length,
+        expects_continue=values.get(b"expect", [b""])[0].lower() == b"100-continue",
+    )
+
+
+def _check_host(hosts: list[bytes], version: str) -> None:
+    if not hosts and version == "1.0":
+        return
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        raise InvalidRequest("send exactly one valid Host header", Code.MALFORMED_REQUEST)
+
+
+def _content_length(values: dict[bytes, list[bytes]]) -> int | None:
+    lengths = values.get(b"content-length", [])
+    codings = values.get(b"transfer-encoding", [])
+    if codings:
+        if lengths:
+            raise InvalidRequest(
+                "send Content-Length or Transfer-Encoding, not both", Code.MALFORMED_REQUEST
+            )
+        if [coding.lower() for coding in codings] != [b"chunked"]:
+            raise InvalidRequest(
+                "the only Transfer-Encoding understood is chunked", Code.MALFORMED_REQUEST
+            )
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+        raise InvalidRequest(
+            "Content-Length must be one plain decimal number", Code.MALFORMED_REQUEST
+        )
+    return int(lengths[0])

@@ -1,0 +1,206 @@
+"""The inference endpoints: body -> request -> the one verb -> reply.
+
+Both ways into the server come here: `http_gate` with a body that lies in one block, and the
+control application with one that came in chunks or compressed. So both give the same answers
+and the same errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from urllib.parse import parse_qs
+
+from pelton.errors import Code, ModelFailed, PeltonError
+from pelton.messages import InferRequest, InferResponse, Value
+from pelton.servers.model_choice import chosen_model
+from pelton.servers.replies import JSON, Reply, error_reply, request_id, retry_headers
+from pelton.servers.user_formats import Format, format_of
+from pelton.specs import ModelMetadata
+from pelton.wire import oip_message, oip_request, oip_response
+from pelton.wire.limits import Limits
+from pelton.wire.plain import error_value, reply_value, to_inputs
+from pelton.wire.status import http_status
+
+logger = logging.getLogger("pelton.inference")
+
+_OIP_PATH = re.compile(r"/v2/models/([^/%]+)(?:/versions/([^/%]+))?/infer")
+
+QUICK_HEADER_BYTES = 16 * 1024
+"""JSON of this size decodes fast enough for the event loop; longer goes to a thread."""
+
+T = TypeVar("T")
+Headers = Mapping[str, str]
+
+
+class Engine(Protocol):
+    """What the doors need of the engine."""
+
+    async def infer(self, request: InferRequest) -> InferResponse: ...  # noqa: D102
+    def refused(self, model: str, code: Code) -> None: ...  # noqa: D102
+    def metadata(self, name: str, version: str | None = None) -> ModelMetadata: ...  # noqa: D102
+    def names(self) -> list[str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which endpoint a request is for.
+
+    Attributes:
+        model: the model in the path; None at `/infer`, where query or header name it.
+        version: the version in the path, if any.
+        query: the query string.
+    """
+
+    model: str | None
+    version: str | None = None
+    query: str = ""
+
+
+def inference_target(path: str, query: str) -> Target | None:
+    """Return the inference endpoint that a path names, or None for any other path."""
+    if path == "/infer":
+        return Target(None, None, query)
+    found = _OIP_PATH.fullmatch(path)
+    return Target(found[1], found[2], query) if found else None
+
+
+def wants_compression(headers: Headers) -> str | None:
+    """Return the coding that the caller asks the reply to be in, or None.
+
+    HTTP libraries list all codings that they could read in every request. Compressing tensors
+    for each of them would cost far more time than it saves, so only an `Accept-Encoding` that
+    names exactly one coding counts as asking.
+    """
+    coding = headers.get("accept-encoding", "").strip().lower()
+    return coding if coding in ("gzip", "deflate") else None
+
+
+class InferenceDoor:
+    """Answers inference requests; never raises."""
+
+    def __init__(self, engine: Engine, limits: Limits, default_model: str | None) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._default_model = default_model
+
+    async def answer(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+        """Answer one request.
+
+        Args:
+            target: the endpoint.
+            headers: lower-case name -> value.
+            body: the whole body, uncompressed.
+        """
+        try:
+            if target.model is None:
+                return await self._users(target, headers, body)
+            return await self._oip(target, headers, body)
+        except PeltonError as error:
+            return self._refusal(error, headers)
+        except Exception as error:
+            # Border: whatever goes wrong in one request must not take down the connection.
+            logger.exception("a request failed inside the server")
+            failed = PeltonError("the server failed; its log tells more")
+            failed.__cause__ = error
+            return self._refusal(failed, headers)
+
+    async def _oip(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+        name = target.model or ""
+        try:
+            metadata = self._engine.metadata(name, target.version)
+            length = headers.get("inference-header-content-length")
+            header_bytes = None if length is None else oip_message.parse_header_length(length)
+            json_bytes = header_bytes if header_bytes is not None else len(body)
+            quick = json_bytes <= QUICK_HEADER_BYTES and not _has_bytes(metadata, len(body))
+            request, plan = await _here_or_in_thread(
+                quick, oip_request.decode_request, body, header_bytes, metadata, self._limits
+            )
+        except PeltonError as error:
+            self._engine.refused(name, error.code)
+            raise
+        request.version = target.version
+        response = await self._engine.infer(request)
+        encoded = await _here_or_in_thread(
+            quick, oip_response.encode_response, response, plan, metadata
+        )
+        if encoded.header_bytes is None:
+            return Reply(200, JSON, encoded.chunks, encoded.size)
+        extra = (("inference-header-content-length", str(encoded.header_bytes)),)
+        return Reply(200, "application/octet-stream", encoded.chunks, encoded.size, extra)
+
+    async def _users(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+        try:
+            form = format_of(headers.get("content-type"))
+            quick = len(body) <= form.quick_bytes
+            value, style = await _here_or_in_thread(quick, form.decode, body, self._limits)
+        except PeltonError as error:
+            self._engine.refused("", error.code)
+            raise
+        status = 200
+        extra: tuple[tuple[str, str], ...] = ()
+        try:
+            name = self._chosen_model(target.query, headers)
+            request = InferRequest(name, self._to_inputs(value, name))
+            said = reply_value(await self._engine.infer(request))
+        except PeltonError as error:
+            told = request_id(headers.get("x-request-id"))
+            _log_failure(error, told)
+            said = error_value(error.message) | {
+                "error": error.message,
+                "code": str(error.code),
+                "request_id": told,
+            }
+            status, extra = http_status(error.code), retry_headers(error)
+        return _encoded(form, said, style, status, extra)
+
+    def _to_inputs(self, value: Value, name: str) -> dict[str, Value]:
+        try:
+            return to_inputs(value, self._engine.metadata(name))
+        except PeltonError as error:
+            self._engine.refused(name, error.code)
+            raise
+
+    def _chosen_model(self, query: str, headers: Headers) -> str:
+        asked = parse_qs(query).get("model", [None])[0] if query else None
+        return chosen_model(
+            asked or headers.get("x-pelton-model"), self._default_model, self._engine.names()
+        )
+
+    def _refusal(self, error: PeltonError, headers: Headers) -> Reply:
+        told = request_id(headers.get("x-request-id"))
+        _log_failure(error, told)
+        return error_reply(error, told)
+
+
+def _log_failure(error: PeltonError, told: str) -> None:
+    if error.code in (Code.MODEL_FAILED, Code.INTERNAL):
+        logger.error("request %s: %s", told, error.message, exc_info=error.__cause__)
+
+
+def _has_bytes(metadata: ModelMetadata, size: int) -> bool:
+    """Tell whether a body may hold many BYTES elements, each of which costs a step."""
+    if size <= QUICK_HEADER_BYTES:
+        return False
+    return metadata.takes_objects or any(spec.datatype == "BYTES" for spec in metadata.inputs)
+
+
+async def _here_or_in_thread(quick: bool, work: Callable[..., T], *args: object) -> T:
+    """Do quick work at once, and long work where it does not hold up other connections."""
+    if quick:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
+def _encoded(
+    form: Format, said: object, style: object, status: int, extra: tuple[tuple[str, str], ...]
+) -> Reply:
+    try:
+        chunks = form.encode(said, style)
+    except TypeError as error:
+        raise ModelFailed(f"the model's output cannot be sent: {error}") from error
+    return Reply(status, form.media_type, chunks, sum(map(len, chunks)), extra)

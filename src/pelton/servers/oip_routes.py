@@ -1,0 +1,107 @@
+"""The Open Inference Protocol but for inference itself: health, metadata, configuration.
+
+The protocol: kserve/open-inference-protocol, `inference_rest.md`; the `config` endpoint and
+its field names follow Triton's model configuration extension, which `tritonclient` reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from pelton.servers.replies import JSON
+from pelton.servers.status import ServerStatus
+from pelton.specs import ModelMetadata, TensorSpec
+from pelton.wire import strict_json
+
+EXTENSIONS = ["binary_tensor_data", "classification", "parameters", "model_configuration"]
+
+_CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
+
+
+def router(status: ServerStatus) -> APIRouter:
+    """Make the routes.
+
+    Args:
+        status: answers what is asked about the server and its models.
+    """
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    _add_health(routes, status)
+    _add_metadata(routes, status)
+    return routes
+
+
+def _add_health(routes: APIRouter, status: ServerStatus) -> None:
+    @routes.get("/health/live", summary="The process answers")
+    async def live() -> Response:
+        return _json(200, {"live": True})
+
+    @routes.get("/health/ready", summary="The server welcomes work")
+    async def ready() -> Response:
+        return _json(200 if status.ready else 503, {"ready": status.ready})
+
+    @routes.get("/models/{model}/ready", summary="The model answers")
+    @routes.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(model: str, version: str | None = None) -> Response:
+        name = status.metadata(model, version).name
+        return _json(200 if status.ready else 503, {"name": name, "ready": status.ready})
+
+
+def _add_metadata(routes: APIRouter, status: ServerStatus) -> None:
+    @routes.get("", summary="Name, version and extensions of the server")
+    async def server_metadata() -> Response:
+        return _json(200, {"name": "pelton", "version": status.version, "extensions": EXTENSIONS})
+
+    @routes.get("/models", summary="All served models")
+    async def models() -> Response:
+        return _json(200, {"models": [_row(metadata) for metadata in status.models()]})
+
+    @routes.get("/models/{model}", summary="Inputs and outputs of a model")
+    @routes.get("/models/{model}/versions/{version}", include_in_schema=False)
+    async def model_metadata(model: str, version: str | None = None) -> Response:
+        return _json(200, _metadata(status.metadata(model, version)))
+
+    @routes.get("/models/{model}/config", summary="Configuration of a model")
+    @routes.get("/models/{model}/versions/{version}/config", include_in_schema=False)
+    async def config(model: str, version: str | None = None) -> Response:
+        return _json(200, _config(status.metadata(model, version)))
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(strict_json.dumps(value), status, media_type=JSON)
+
+
+def _metadata(metadata: ModelMetadata) -> dict[str, Any]:
+    return {
+        "name": metadata.name,
+        "versions": [metadata.version],
+        "platform": metadata.platform,
+        "inputs": [_tensor(spec) for spec in metadata.inputs],
+        "outputs": [_tensor(spec) for spec in metadata.outputs],
+    }
+
+
+def _row(metadata: ModelMetadata) -> dict[str, Any]:
+    return _metadata(metadata) | {"state": "READY", "device": metadata.device}
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _config(metadata: ModelMetadata) -> dict[str, Any]:
+    return {
+        "name": metadata.name,
+        "platform": metadata.platform,
+        "backend": metadata.platform.partition("_")[0],
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 0,
+        "input": [_config_tensor(spec) for spec in metadata.inputs],
+        "output": [_config_tensor(spec) for spec in metadata.outputs],
+    }
+
+
+def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
+    data_type = _CONFIG_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}")
+    return {"name": spec.name, "data_type": data_type, "dims": list(spec.shape)}

@@ -1,0 +1,61 @@
+"""Inference whose body came in chunks or compressed, or whose reply shall be compressed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+
+from pelton.errors import Code, InvalidRequest, PeltonError
+from pelton.servers.inference import InferenceDoor, inference_target, wants_compression
+from pelton.servers.replies import Reply, error_reply, request_id
+from pelton.wire.inflate import deflate, inflate
+from pelton.wire.limits import Limits
+
+
+class UnusualInference:
+    """Receives what the gate does not receive itself, and calls the same door."""
+
+    def __init__(self, door: InferenceDoor, limits: Limits) -> None:
+        self._door = door
+        self._limits = limits
+
+    async def answer(self, request: Request) -> Response:
+        """Answer an inference request that came through the control application."""
+        # Not `request.url`: it is put together from the Host header, which is the caller's word.
+        query = request.scope["query_string"].decode("latin-1")
+        target = inference_target(request.scope["path"], query)
+        headers = dict(request.headers)
+        try:
+            if target is None:
+                raise InvalidRequest("Not Found", Code.NOT_FOUND)
+            body = await self._body(request)
+        except PeltonError as error:
+            return as_response(error_reply(error, request_id(headers.get("x-request-id"))))
+        reply = await self._door.answer(target, headers, memoryview(body))
+        coding = wants_compression(headers)
+        return as_response(reply) if coding is None else await _compressed(reply, coding)
+
+    async def _body(self, request: Request) -> bytes | bytearray:
+        received = bytearray()
+        async for chunk in request.stream():
+            received += chunk
+            if len(received) > self._limits.max_body_bytes:
+                raise InvalidRequest(
+                    f"the body has more than {self._limits.max_body_bytes} bytes", Code.TOO_LARGE
+                )
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding == "identity":
+            return received
+        return await asyncio.to_thread(inflate, received, coding, self._limits.max_body_bytes)
+
+
+async def _compressed(reply: Reply, coding: str) -> Response:
+    body = await asyncio.to_thread(deflate, reply.chunks, coding)
+    headers = dict(reply.headers) | {"content-encoding": coding}
+    return Response(body, reply.status, headers, reply.content_type)
+
+
+def as_response(reply: Reply) -> Response:
+    """Hand a reply to the control application's framework."""
+    return Response(b"".join(reply.chunks), reply.status, dict(reply.headers), reply.content_type)
