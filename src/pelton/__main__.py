@@ -1,0 +1,5 @@
+"""`python -m pelton` is the `pelton` command."""
+
+from pelton.cli.main import main
+
+main()

@@ -1,0 +1,111 @@
+"""`pelton doctor`: check the installation and say what would make it better."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "msgspec", "onnxruntime")
+OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
+OLDEST_OPEN_FILES = 4096
+FAST_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        state: `ok`, `note` or `bad`.
+        what: the subject.
+        told: what was found, and the cure where one is needed.
+    """
+
+    state: str
+    what: str
+    told: str
+
+
+def command() -> None:
+    """Check the installation: versions, cores, processor flags, devices, optional extras.
+
+    Exits with 0 when the server can run, with 1 when something that it needs is missing.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    findings = list(examine())
+    table = Table(show_header=False, box=None)
+    colours = {"ok": "green", "note": "yellow", "bad": "red"}
+    for finding in findings:
+        colour = colours[finding.state]
+        table.add_row(f"[{colour}]{finding.state}[/{colour}]", finding.what, finding.told)
+    Console(soft_wrap=True).print(table)
+    raise typer.Exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything that the report tells."""
+    yield Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")
+    yield from _packages()
+    yield from _processor()
+    yield from _devices()
+    yield from _open_files()
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("pelton", *NEEDED):
+        version = _version(name)
+        if version is None:
+            yield Finding("bad", name, "missing; pip install 'pelton[server]'")
+        else:
+            yield Finding("ok", name, version)
+    for name, cure in OPTIONAL.items():
+        version = _version(name)
+        yield Finding("ok" if version else "note", name, version or f"not installed; {cure}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> Iterator[Finding]:
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    yield Finding("ok", "cores", f"{usable} usable of {os.cpu_count()}")
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        text = cpuinfo.read_text()
+        found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
+        flags = set(found[1].split()) if found else set()
+        fast = [flag for flag in FAST_FLAGS if flag in flags]
+        told = ", ".join(fast) or "none of the vector extensions that make models fast"
+        yield Finding("ok" if fast else "note", "cpu flags", told)
+
+
+def _devices() -> Iterator[Finding]:
+    if _version("onnxruntime") or _version("onnxruntime-gpu"):
+        from pelton.runtimes.onnx import devices
+
+        yield Finding("ok", "onnx devices", ", ".join(devices()))
+
+
+def _open_files() -> Iterator[Finding]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+    enough = hard == resource.RLIM_INFINITY or hard >= OLDEST_OPEN_FILES
+    cure = "" if enough else f"; raise it with `ulimit -Hn {OLDEST_OPEN_FILES}` for many clients"
+    yield Finding("ok" if enough else "note", "open files", f"{soft}, at most {most}{cure}")

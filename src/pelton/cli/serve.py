@@ -1,0 +1,120 @@
+"""`pelton serve`: load models and answer requests until a signal comes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import resource
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pelton.cli.log_format import set_up_logging
+from pelton.cli.setting_flags import with_setting_flags
+from pelton.errors import LoadFailed, PeltonError
+from pelton.settings import Settings, load_settings
+
+logger = logging.getLogger("pelton.serve")
+
+WRONG_USE = 2
+"""Exit code for everything that the person at the keyboard can put right."""
+
+
+@with_setting_flags
+def command(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PATH]",
+            show_default=False,
+            help="An .onnx file; a .pt2 or TorchScript file; a folder with model.py; or a folder "
+            "of models, <name>/<version>/...",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Settings in TOML."),
+    ] = None,
+    *,
+    flags: dict[str, str | None],
+) -> None:
+    """Serve models over HTTP.
+
+    Examples:
+      pelton serve classifier.onnx
+      pelton serve models/ --port 8080 --device auto
+      pelton serve models/ --config pelton.toml --log-format json
+
+    Every option can also be set in the file or as an environment variable; `pelton settings`
+    lists them.
+    """
+    try:
+        _serve(load_settings(flags, file=config), path)
+    except PeltonError as error:
+        print(f"pelton serve: {error.message}", file=sys.stderr)
+        raise SystemExit(WRONG_USE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _serve(settings: Settings, path: Path | None) -> None:
+    chosen = _chosen_path(settings, path)
+    set_up_logging(settings["log_format"], settings["log_level"])
+    _raise_file_limit(settings["max_connections"])
+
+    from pelton.app import bind, build, load_models
+    from pelton.cli.first_request import curl_line
+    from pelton.runtimes.contract import RuntimeOptions
+
+    host = settings["host"]
+    listener = bind(host, settings["port"])
+    models = load_models(chosen, settings.record(RuntimeOptions))
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+
+    def on_ready() -> None:
+        logger.info("serving %s at %s (API: %s/docs)", ", ".join(models.names()), url, url)
+        logger.info("try it: %s", curl_line(url, models.metadata()))
+
+    app = build(models, settings, on_ready)
+    # What is there now stays: without it, each full collection would look at all of it again.
+    gc.collect()
+    gc.freeze()
+    app.run(listener)
+    logger.info("ended")
+    _leave()
+
+
+def _chosen_path(settings: Settings, path: Path | None) -> Path:
+    named = settings["model_path"]
+    if path is not None and named is not None and settings.origin("model_path") == "flag":
+        raise LoadFailed("give PATH or --model-path, not both; they mean the same")
+    if path is None and named is None:
+        raise LoadFailed(
+            "say what to serve: `pelton serve PATH`, where PATH is a model file or a folder of "
+            "models"
+        )
+    return path if path is not None else Path(named)
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let the process have a file descriptor for each connection, as far as the system lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+
+
+def _leave() -> Any:
+    """End the process, also when a model hangs in one of its threads.
+
+    The interpreter would wait for every thread; what was running has had its time to finish.
+    """
+    import os
+
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,51 @@
+"""Gives a command a flag for every row of the table of settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from pelton.settings import SETTINGS, Setting
+from pelton.settings_docs import shown
+
+Command = Callable[..., None]
+
+
+def with_setting_flags(command: Command) -> Command:
+    """Extend a command's signature by the settings.
+
+    Args:
+        command: takes its own parameters and `flags`, a dict of setting name -> text or None.
+
+    Returns:
+        A function that typer sees with one option per setting in the place of `flags`.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name != "flags"]
+
+    def run(**given: Any) -> None:
+        flags = {setting.name: given.pop(setting.name) for setting in SETTINGS}
+        command(**given, flags=flags)
+
+    parameters = own + [_parameter(setting) for setting in SETTINGS]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    option = typer.Option(
+        None,
+        setting.flag,
+        metavar=setting.form.told.upper(),
+        help=f"{setting.help} [default: {shown(setting, setting.default)}]",
+        rich_help_panel=setting.group,
+        show_default=False,
+    )
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None
+    )

@@ -1,0 +1,112 @@
+"""The forms that settings are written in; each error says what is wanted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a setting's values look like.
+
+    Attributes:
+        told: for people, such as `size`.
+        parse: text -> value; raises ValueError with what it wants, to follow "it has to be".
+    """
+
+    told: str
+    parse: Callable[[str], Any]
+
+
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+def parse_size(written: str) -> int:
+    """Read a number of bytes such as `67108864` or `64MiB`."""
+    found = _SIZE.fullmatch(written.strip())
+    if found is None:
+        raise ValueError("a size such as 64MiB, 512KiB or 1000000")
+    return int(found[1]) * _SIZE_UNITS[found[2]]
+
+
+def parse_duration(written: str) -> float:
+    """Read seconds from a duration such as `90`, `1.5s`, `250ms` or `1h30m`."""
+    written = written.strip()
+    try:
+        seconds = float(written)
+    except ValueError:
+        found = _DURATION.fullmatch(written)
+        if not written or found is None:
+            raise ValueError("a duration such as 30s, 250ms or 1h30m") from None
+        hours, minutes, whole, milli = (float(part or 0) for part in found.groups())
+        seconds = hours * 3600 + minutes * 60 + whole + milli / 1000
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError("a duration that is not negative")
+    return seconds
+
+
+def _parse_yes_no(written: str) -> bool:
+    lowered = written.strip().lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError("true or false")
+    return lowered in _TRUE
+
+
+def _parse_device(written: str) -> str:
+    if not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,3})?", written):
+        raise ValueError("cpu, auto, cuda or cuda:N")
+    return written
+
+
+SIZE = Form("size", parse_size)
+DURATION = Form("duration", parse_duration)
+YES_NO = Form("true | false", _parse_yes_no)
+DEVICE = Form("cpu | auto | cuda:N", _parse_device)
+
+
+def text(told: str) -> Form:
+    """Any text but the empty one."""
+
+    def parse(written: str) -> str:
+        if not written.strip():
+            raise ValueError("something, not empty")
+        return written
+
+    return Form(told, parse)
+
+
+def integer(low: int, high: int | None = None) -> Form:
+    """A whole number from `low` to `high`."""
+    wanted = (
+        f"a whole number of at least {low}"
+        if high is None
+        else (f"a whole number from {low} to {high}")
+    )
+
+    def parse(written: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", written.strip()):
+            raise ValueError(wanted)
+        value = int(written)
+        if value < low or (high is not None and value > high):
+            raise ValueError(wanted)
+        return value
+
+    return Form("number", parse)
+
+
+def choice(*allowed: str) -> Form:
+    """One of the given words."""
+
+    def parse(written: str) -> str:
+        if written not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return written
+
+    return Form(" | ".join(allowed), parse)

@@ -1,0 +1,210 @@
+"""The one table of settings: it feeds the file, the environment, the flags and the document.
+
+A value is looked for in this order: flag, environment (`PELTON_` and the name in capitals),
+`--config` file (TOML, one flat table of names), default. A room that needs settings defines a
+small record; `Settings.record` fills it with the settings of the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pelton.errors import SettingsError
+from pelton.runtimes.contract import RuntimeOptions
+from pelton.servers.connections import ConnectionLimits
+from pelton.servers.shutdown import ShutdownTimes
+from pelton.setting_values import DEVICE, DURATION, SIZE, YES_NO, Form, choice, integer, text
+from pelton.wire.limits import Limits
+
+ENVIRONMENT_PREFIX = "PELTON_"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table.
+
+    Attributes:
+        name: the name everywhere; the flag has dashes for the underscores.
+        default: the value where nothing is said.
+        form: what its values look like, and how they are read.
+        group: heading in the document.
+        help: one sentence.
+    """
+
+    name: str
+    default: Any
+    form: Form
+    group: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+_conn, _wire, _run, _end = ConnectionLimits(), Limits(), RuntimeOptions(), ShutdownTimes()
+
+OPTIMIZATIONS = choice("none", "basic", "extended", "all")
+
+# fmt: off
+SETTINGS: tuple[Setting, ...] = (
+    Setting("model_path", None, text("path"), "Serving",
+            "Model file, or folder of models, to serve; the same as the argument PATH."),
+    Setting("host", "127.0.0.1", text("address"), "Serving",
+            "Address to listen on; 0.0.0.0 is every interface of the machine."),
+    Setting("port", 50000, integer(0, 65535), "Serving",
+            "TCP port; 0 takes a free one, which the log names."),
+    Setting("default_model", None, text("name"), "Serving",
+            "Model that answers /infer where the request names none."),
+    Setting("log_format", "text", choice("text", "json"), "Serving",
+            "How log lines are written to standard error."),
+    Setting("log_level", "info", choice("debug", "info", "warning", "error"), "Serving",
+            "How much is logged: debug, info, warning or error."),
+    Setting("device", _run.device, DEVICE, "Running models",
+            "Where models run; auto takes a GPU if there is one."),
+    Setting("intra_op_threads", _run.intra_op_threads, integer(0, 1024), "Running models",
+            "Threads within one operator of a model; 0 lets the framework choose."),
+    Setting("inter_op_threads", _run.inter_op_threads, integer(0, 1024), "Running models",
+            "Threads across operators of a model; 0 lets the framework choose."),
+    Setting("allow_spinning", _run.allow_spinning, YES_NO, "Running models",
+            "Let idle model threads burn cycles to wake faster; slower on shared cores."),
+    Setting("graph_optimization", _run.graph_optimization, OPTIMIZATIONS, "Running models",
+            "How far ONNX graphs are rewritten when loaded: none, basic, extended or all."),
+    Setting("max_body_bytes", _wire.max_body_bytes, SIZE, "Limits",
+            "Size of a request's body: as it arrives, decompressed, and expanded to arrays."),
+    Setting("max_head_bytes", _conn.max_head_bytes, SIZE, "Limits",
+            "Size of a request's head."),
+    Setting("max_headers", _conn.max_headers, integer(1, 10_000), "Limits",
+            "Headers of a request."),
+    Setting("max_chunks", _conn.max_chunks, integer(1), "Limits",
+            "Chunks of a chunked body."),
+    Setting("max_json_depth", _wire.max_json_depth, integer(1, 500), "Limits",
+            "Nesting of JSON, MessagePack and pickled values."),
+    Setting("max_tensors", _wire.max_tensors, integer(1), "Limits",
+            "Inputs, and likewise outputs, of one request."),
+    Setting("max_pickle_ops", _wire.max_pickle_ops, integer(1), "Limits",
+            "Steps that decoding one pickle may take."),
+    Setting("max_connections", _conn.max_connections, integer(1), "Limits",
+            "Connections open at once; the longest idle one makes room for a new one."),
+    Setting("head_timeout_s", _conn.head_timeout_s, DURATION, "Limits",
+            "From the first byte of a request's head to its last."),
+    Setting("body_timeout_s", _conn.body_timeout_s, DURATION, "Limits",
+            "From the end of the head to the end of the body."),
+    Setting("send_timeout_s", _conn.send_timeout_s, DURATION, "Limits",
+            "For a client to take an answer."),
+    Setting("idle_timeout_s", _conn.idle_timeout_s, DURATION, "Limits",
+            "Between two requests on one connection."),
+    Setting("shutdown_delay_s", _end.shutdown_delay_s, DURATION, "Ending",
+            "Between turning not ready and refusing requests, for a load balancer to notice."),
+    Setting("shutdown_grace_s", _end.shutdown_grace_s, DURATION, "Ending",
+            "For running requests to finish after Ctrl-C or SIGTERM."),
+)
+# fmt: on
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+class Settings:
+    """The values in force, each with where it came from."""
+
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        self._values = dict(values)
+        self._origins = dict(origins)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def origin(self, name: str) -> str:
+        """Return where a value was said: a flag, a variable, the file, or `default`."""
+        return self._origins.get(name, "default")
+
+    def record(self, kind: type[T]) -> T:
+        """Build a room's record from the settings that have its fields' names."""
+        assert dataclasses.is_dataclass(kind)
+        return kind(**{field.name: self._values[field.name] for field in dataclasses.fields(kind)})
+
+
+def load_settings(
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Gather the settings from flags, environment and file.
+
+    Args:
+        flags: setting name -> text, or None where the flag was not given.
+        environment: the environment's variables.
+        file: a TOML file, or None.
+
+    Raises:
+        SettingsError: an unknown name (the nearest known one is told) or a bad value.
+    """
+    values = {setting.name: setting.default for setting in SETTINGS}
+    origins: dict[str, str] = {}
+    sources: list[tuple[str, dict[str, str]]] = [
+        (f"file {file.name}" if file else "", _from_file(file) if file else {}),
+        ("environment", _from_environment(environment)),
+        ("flag", {name: said for name, said in flags.items() if said is not None}),
+    ]
+    for origin, given in sources:
+        for name, written in given.items():
+            values[name] = _parsed(BY_NAME[name], written, origin)
+            origins[name] = origin
+    return Settings(values, origins)
+
+
+def _parsed(setting: Setting, written: str, origin: str) -> Any:
+    try:
+        return setting.form.parse(written)
+    except ValueError as error:
+        named = {"flag": setting.flag, "environment": setting.variable}.get(origin)
+        where = named or f"{setting.name} in {origin}"
+        raise SettingsError(f"{where} is {written!r:.80}; it has to be {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    given = {}
+    for variable, written in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            _check_name(name, variable, lambda known: BY_NAME[known].variable)
+            given[name] = written
+    return given
+
+
+def _from_file(file: Path) -> dict[str, str]:
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {file} is not valid TOML: {error}") from None
+    given = {}
+    for name, value in table.items():
+        _check_name(name, f"{name!r} in {file}", str)
+        if not isinstance(value, str | int | float | bool):
+            raise SettingsError(f"{name!r} in {file} has to be a plain value")
+        given[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return given
+
+
+def _check_name(name: str, told: str, spell: Callable[[str], str]) -> None:
+    if name in BY_NAME:
+        return
+    near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
+    hint = f"; did you mean {spell(near[0])}?" if near else ""
+    raise SettingsError(f"unknown setting {told}{hint} (`pelton settings` lists all)")
