@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 import typer
 
 NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "msgspec", "onnxruntime")
+OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
 OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
 OLDEST_OPEN_FILES = 4096
 FAST_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd")
@@ -39,6 +41,7 @@ def command() -> None:
     Exits with 0 when the server can run, with 1 when something that it needs is missing.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     findings = list(examine())
@@ -46,7 +49,7 @@ def command() -> None:
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     for finding in findings:
         colour = colours[finding.state]
-        table.add_row(f"[{colour}]{finding.state}[/{colour}]", finding.what, finding.told)
+        table.add_row(f"[{colour}]{finding.state}[/]", finding.what, escape(finding.told))
     Console(soft_wrap=True).print(table)
     raise typer.Exit(1 if any(finding.state == "bad" for finding in findings) else 0)
 
@@ -73,10 +76,10 @@ def _packages() -> Iterator[Finding]:
 
 
 def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    for build in (name, *OTHER_BUILDS.get(name, ())):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(build)
+    return None
 
 
 def _processor() -> Iterator[Finding]:
@@ -95,7 +98,7 @@ def _processor() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    if _version("onnxruntime") or _version("onnxruntime-gpu"):
+    if _version("onnxruntime"):
         from pelton.runtimes.onnx import devices
 
         yield Finding("ok", "onnx devices", ", ".join(devices()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 
 from pelton.specs import ModelMetadata, TensorSpec
@@ -27,7 +28,7 @@ def curl_line(url: str, models: Sequence[ModelMetadata]) -> str:
         if metadata.inputs and all(_fits(spec) for spec in metadata.inputs):
             inputs = [_zeros(spec) for spec in metadata.inputs]
             body = json.dumps({"inputs": inputs}, separators=(",", ":"))
-            return f"curl -s {url}/v2/models/{metadata.name}/infer -d '{body}'"
+            return f"curl -s {url}/v2/models/{metadata.name}/infer -d {shlex.quote(body)}"
     return f"curl -s {url}/health"
 
 

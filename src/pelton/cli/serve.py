@@ -47,8 +47,8 @@ def command(
       pelton serve models/ --port 8080 --device auto
       pelton serve models/ --config pelton.toml --log-format json
 
-    Every option can also be set in the file or as an environment variable; `pelton settings`
-    lists them.
+    Every option below --config can also stand in that file or in the environment; see
+    `pelton settings`.
     """
     try:
         _serve(load_settings(flags, file=config), path)

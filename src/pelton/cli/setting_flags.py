@@ -38,11 +38,13 @@ def with_setting_flags(command: Command) -> Command:
 
 
 def _parameter(setting: Setting) -> inspect.Parameter:
+    told = setting.form.told
     option = typer.Option(
         None,
         setting.flag,
-        metavar=setting.form.told.upper(),
-        help=f"{setting.help} [default: {shown(setting, setting.default)}]",
+        # A choice is shown as it is to be typed, anything else as the name of its kind.
+        metavar=told.replace(" ", "") if "|" in told else told.upper(),
+        help=f"{setting.help} (default: {shown(setting, setting.default)})",
         rich_help_panel=setting.group,
         show_default=False,
     )

@@ -57,6 +57,18 @@ class Engine:
         self._observe(Observed(request.model, None, timing))
         return response
 
+    def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
+        """Return what a served model says of itself.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        return self.models.find(name, version).metadata
+
+    def names(self) -> list[str]:
+        """Return the names of the served models in order."""
+        return self.models.names()
+
     def refused(self, model: str, code: Code) -> None:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))

@@ -110,7 +110,6 @@ class ControlProtocol(HttpToolsProtocol):
         refusal = self._refusal or InvalidRequest(
             "this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST
         )
-        self.abandon()
         self._owner.control_refused(refusal)
 
     def abandon(self) -> None:

@@ -32,7 +32,7 @@ from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.servers import eager
 from pelton.servers.control_protocol import ControlProtocol
 from pelton.servers.gateway import Gateway
-from pelton.servers.http_head import RequestHead
+from pelton.servers.http_head import RequestHead, cut_head, has_begun
 from pelton.servers.http_reply import response_head
 from pelton.servers.inference import (
     Target,
@@ -41,7 +41,6 @@ from pelton.servers.inference import (
 )
 from pelton.servers.replies import Reply, error_reply, request_id
 
-_END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -105,7 +104,8 @@ class HttpGate(asyncio.BufferedProtocol):
         # Not checked with isinstance: uvloop's transports have the methods, not the base class.
         self._transport = cast("asyncio.Transport", transport)
         if not self._gateway.connections.admit(self):
-            self._refuse(Unavailable("too many connections are open; try again", 1.0))
+            self._write_error(Unavailable("too many connections are open; try again", 1.0))
+            self._transport.close()
             return
         self._register.add(self)
         self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
@@ -138,7 +138,9 @@ class HttpGate(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The client sends no more; an answer that is under way is still delivered."""
         self._keep_alive = False
-        answering = self._state in (BUSY, SENDING, CONTROL)
+        answering = self._state in (BUSY, SENDING) or (
+            self._state is CONTROL and not self._control_left
+        )
         return answering and self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,41 +160,50 @@ class HttpGate(asyncio.BufferedProtocol):
         self._writing_paused = True
         if self._control is not None:
             self._control.pause_writing()
+        if self._state is CONTROL:
+            self.deadline_s = self._now() + self._gateway.limits.send_timeout_s
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._writing_paused = False
         if self._control is not None:
             self._control.resume_writing()
-        if self._state is SENDING and not self._transport.is_closing():
-            self._next_request()
+        if self._state is CONTROL:
+            self.deadline_s = math.inf
+        elif self._state is SENDING and not self._transport.is_closing():
+            self._answered()
             self._advance()
 
     # -- what the register of connections calls ------------------------------------------------
 
     def expire(self) -> None:
         """A deadline has passed: answer 408 if a request had begun, and close."""
-        if self._state in (SENDING, LINGERING):
+        if self._state in (SENDING, LINGERING) or self._writing_paused:
             self._transport.abort()
         elif self._state is HEAD and not self._mid_head:
-            self._transport.close()
+            self._close()
         else:
             part = "head" if self._state is HEAD else "body"
-            self._refuse(
-                InvalidRequest(
-                    f"the request's {part} took too long to arrive", Code.RECEIVE_TIMEOUT
-                )
+            late = InvalidRequest(
+                f"the request's {part} took too long to arrive", Code.RECEIVE_TIMEOUT
             )
+            if self._state is CONTROL:
+                self.control_refused(late)
+            else:
+                self._refuse(late)
 
     def close_idle(self) -> None:
         """Make room for another connection."""
-        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     def shutdown(self) -> None:
         """The server is ending: close now if idle, else after the answer."""
         self._keep_alive = False
         if self._state is HEAD and not self._mid_head:
-            self._transport.close()
+            self._close()
         elif self._state is CONTROL and self._control is not None:
             self._control.shutdown()
 
@@ -209,16 +220,10 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def _take_request(self) -> bool:
         """Take one request off the waiting bytes; False if its head is not complete."""
-        waiting = self._waiting
-        while waiting.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request
-            del waiting[:2]
-        end = waiting.find(_END_OF_HEAD)
-        if not 0 <= end <= self._gateway.limits.max_head_bytes:
+        raw = cut_head(self._waiting, self._gateway.limits.max_head_bytes)
+        if raw is None:
             self._await_head()
             return False
-        end += len(_END_OF_HEAD)
-        raw = bytes(waiting[:end])
-        del waiting[:end]
         self._head = head = self._gateway.heads.read(raw)
         self._gateway.connections.busy(self)
         self._keep_alive = head.keep_alive and not self._gateway.closing
@@ -237,16 +242,8 @@ class HttpGate(asyncio.BufferedProtocol):
         return True
 
     def _await_head(self) -> None:
-        """Check what there is of an incomplete head, and give the rest its time."""
-        waiting = self._waiting
-        if len(waiting) > self._gateway.limits.max_head_bytes:
-            raise InvalidRequest(
-                f"the head is longer than {self._gateway.limits.max_head_bytes} bytes",
-                Code.HEAD_TOO_LARGE,
-            )
-        if waiting and (not waiting[:1].isupper() or b"\n\n" in waiting):
-            raise InvalidRequest("this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST)
-        if waiting and not self._mid_head:
+        """Give the rest of a head that has begun its time."""
+        if not self._mid_head and has_begun(self._waiting):
             self._mid_head = True
             self._gateway.connections.busy(self)
             self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
@@ -289,19 +286,29 @@ class HttpGate(asyncio.BufferedProtocol):
         keep_alive = self._keep_alive and not self._gateway.closing
         head = response_head(reply, keep_alive, self._server_state.default_headers)
         self._transport.writelines([head, *reply.chunks])
-        if keep_alive and not self._writing_paused:
+        self._answered()
+
+    def _answered(self) -> None:
+        """Go on to the next request, but not before the client has taken this answer."""
+        if self._gateway.closing or not self._keep_alive:
+            self._close()
+        elif self._writing_paused:
+            self._await_client()
+        else:
             self._next_request()
-            return
+
+    def _close(self) -> None:
+        """Close once the client has taken what is written; it has a limited time for that."""
+        self._await_client()
+        self._transport.close()
+
+    def _await_client(self) -> None:
         self._state = SENDING
         self.deadline_s = self._now() + self._gateway.limits.send_timeout_s
-        if not keep_alive:
-            self._transport.close()
 
     def _next_request(self) -> None:
         self._state = HEAD
         self._mid_head = False
-        if self._gateway.closing:
-            self._transport.close()
         self._gateway.connections.idle(self)
         self.deadline_s = self._now() + self._gateway.limits.idle_timeout_s
         if not self._transport.is_reading():
@@ -313,9 +320,11 @@ class HttpGate(asyncio.BufferedProtocol):
         Closing at once, with bytes still unread, makes the kernel send a reset, which can
         overtake the answer; so what comes is read and thrown away for a while.
         """
-        reply = error_reply(error, request_id(None))
-        head = response_head(reply, False, self._server_state.default_headers)
-        self._transport.writelines([head, *reply.chunks])
+        if not self._transport.is_closing():
+            self._write_error(error)
+            self._linger()
+
+    def _linger(self) -> None:
         self._state = LINGERING
         self._body = memoryview(b"")
         self._waiting.clear()
@@ -324,6 +333,11 @@ class HttpGate(asyncio.BufferedProtocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+    def _write_error(self, error: PeltonError) -> None:
+        reply = error_reply(error, request_id(None))
+        head = response_head(reply, False, self._server_state.default_headers)
+        self._transport.writelines([head, *reply.chunks])
 
     # -- the control side ----------------------------------------------------------------------
 
@@ -337,7 +351,7 @@ class HttpGate(asyncio.BufferedProtocol):
         self._control_left = math.inf if length is None else length
         self.deadline_s = self._now() + self._gateway.limits.body_timeout_s
         # Protocol switches are not offered; a parser that saw the wish would stop at the body.
-        self._control.data_received(_UPGRADE.sub(b"", raw_head))
+        self._control.begin(_UPGRADE.sub(b"", raw_head))
         if self._gateway.closing:
             self._control.shutdown()
         if self._waiting and self._control_left:
@@ -350,6 +364,8 @@ class HttpGate(asyncio.BufferedProtocol):
         del waiting[: len(part)]
         self._control_left -= len(part)
         self._control.data_received(part)
+        if self._control.response_complete():
+            self.control_done()
 
     def control_body_complete(self) -> None:
         """The control side has the whole request, and may take its time to answer."""
@@ -357,20 +373,24 @@ class HttpGate(asyncio.BufferedProtocol):
         self.deadline_s = math.inf
 
     def control_done(self) -> None:
-        """The control side has answered; the connection comes back."""
-        if self._state is not CONTROL or self._transport.is_closing():
-            return
-        if self._control_left:
-            # Answered before the body was in: where the next request begins is not known.
+        """The control side has answered; the connection comes back once the body is in."""
+        if self._state is CONTROL and not self._control_left:
+            self._answered()
+            self._advance()
+
+    def control_closes(self) -> None:
+        """The control side gives its last answer, or breaks it off."""
+        assert self._control is not None
+        self._keep_alive = False
+        if not self._control.response_complete():
             self._transport.close()
-            return
-        self._next_request()
-        self._advance()
 
     def control_refused(self, error: PeltonError) -> None:
         """The control side cannot go on with this request."""
-        if self._control is not None and self._control.response_started():
-            self._transport.abort()
+        assert self._control is not None
+        self._control.abandon()
+        if self._control.response_started():
+            self._linger()
         else:
             self._refuse(error)
 

@@ -16,7 +16,10 @@ from pelton.errors import Code, InvalidRequest
 
 _HOST = re.compile(rb"[A-Za-z0-9._~\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
+_VERSIONS = {"1.0", "1.1"}
 _REFUSED_METHODS = {b"TRACE", b"CONNECT"}
+
+_END_OF_HEAD = b"\r\n\r\n"
 
 MAX_TARGET_BYTES = 8192
 """Longest path and query."""
@@ -46,6 +49,39 @@ class RequestHead:
     keep_alive: bool
     content_length: int | None
     expects_continue: bool
+
+
+def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
+    """Take the next head off what has been received.
+
+    Args:
+        waiting: received bytes; the head is removed, and empty lines before it (RFC 9112 2.2).
+        max_bytes: longest head, without its empty line.
+
+    Returns:
+        The head with its empty line, or None while it is not complete.
+
+    Raises:
+        InvalidRequest: it is too long, or what there is of it is no HTTP already.
+    """
+    while waiting.startswith(b"\r\n"):
+        del waiting[:2]
+    end = waiting.find(_END_OF_HEAD)
+    if 0 <= end <= max_bytes:
+        end += len(_END_OF_HEAD)
+        head = bytes(waiting[:end])
+        del waiting[:end]
+        return head
+    if len(waiting) > max_bytes:
+        raise InvalidRequest(f"the head is longer than {max_bytes} bytes", Code.HEAD_TOO_LARGE)
+    if has_begun(waiting) and (not waiting[:1].isupper() or b"\n\n" in waiting):
+        raise InvalidRequest("this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST)
+    return None
+
+
+def has_begun(waiting: bytearray) -> bool:
+    """Tell whether a head has begun; half an empty line before it has not."""
+    return waiting not in (b"", b"\r")
 
 
 class HeadReader:
@@ -86,7 +122,6 @@ class _Fields:
         self.target = b""
         self.method = b""
         self.version = ""
-        self.keep_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
 
@@ -98,7 +133,7 @@ class _Fields:
             raise InvalidRequest(
                 f"more than {self._max_headers} headers; send fewer", Code.HEAD_TOO_LARGE
             )
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -118,11 +153,11 @@ def _parse(raw: bytes, max_headers: int) -> _Fields:
         raise InvalidRequest(
             "this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST
         ) from None
-    if not fields.complete:
-        raise InvalidRequest("this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST)
     fields.method = parser.get_method()
     fields.version = parser.get_http_version()
-    fields.keep_alive = fields.version == "1.1" and parser.should_keep_alive()
+    # llhttp lets a fragment pass, on which parsers of URLs differ, and other versions.
+    if not fields.complete or fields.version not in _VERSIONS or b"#" in fields.target:
+        raise InvalidRequest("this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST)
     return fields
 
 
@@ -145,9 +180,9 @@ def _checked_head(fields: _Fields) -> RequestHead:
             name.decode("latin-1"): b", ".join(all_of).decode("latin-1")
             for name, all_of in values.items()
         },
-        keep_alive=fields.keep_alive,
+        keep_alive=fields.version == "1.1" and not _has_token(values, b"connection", b"close"),
         content_length=length,
-        expects_continue=values.get(b"expect", [b""])[0].lower() == b"100-continue",
+        expects_continue=fields.version == "1.1" and _has_token(values, b"expect", b"100-continue"),
     )
 
 
@@ -156,6 +191,12 @@ def _check_host(hosts: list[bytes], version: str) -> None:
         return
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         raise InvalidRequest("send exactly one valid Host header", Code.MALFORMED_REQUEST)
+
+
+def _has_token(values: dict[bytes, list[bytes]], name: bytes, token: bytes) -> bool:
+    """Tell whether a header whose value is a comma-separated list names a token."""
+    listed = b",".join(values.get(name, [])).lower()
+    return token in [each.strip(b" \t") for each in listed.split(b",")]
 
 
 def _content_length(values: dict[bytes, list[bytes]]) -> int | None:

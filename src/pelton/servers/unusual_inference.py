@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from pelton.errors import Code, InvalidRequest, PeltonError
 from pelton.servers.inference import InferenceDoor, inference_target, wants_compression
@@ -30,20 +31,17 @@ class UnusualInference:
             if target is None:
                 raise InvalidRequest("Not Found", Code.NOT_FOUND)
             body = await self._body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
         except PeltonError as error:
             return as_response(error_reply(error, request_id(headers.get("x-request-id"))))
         reply = await self._door.answer(target, headers, memoryview(body))
         coding = wants_compression(headers)
         return as_response(reply) if coding is None else await _compressed(reply, coding)
 
-    async def _body(self, request: Request) -> bytes | bytearray:
-        received = bytearray()
-        async for chunk in request.stream():
-            received += chunk
-            if len(received) > self._limits.max_body_bytes:
-                raise InvalidRequest(
-                    f"the body has more than {self._limits.max_body_bytes} bytes", Code.TOO_LARGE
-                )
+    async def _body(self, request: Request) -> bytes:
+        # How much may come is the protocol's business: it counts while it receives.
+        received = await request.body()
         coding = request.headers.get("content-encoding", "identity").strip().lower()
         if coding == "identity":
             return received
