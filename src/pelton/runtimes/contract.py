@@ -17,7 +17,8 @@ from pelton.specs import ModelMetadata, ModelSpec
 class RuntimeOptions:
     """How models are to be run, from the server's settings.
 
-    A model's own `model.toml` may override each by the same name.
+    A model's own `model.toml` may override those that mean something to its runtime, by the same
+    name, under `[options]`.
 
     Attributes:
         device: `cpu`, `cuda:0`, ... or `auto` for the best that is there.
@@ -62,7 +63,8 @@ class LoadedModel(Protocol):
                 for an object model, whatever the caller sent.
 
         Returns:
-            Output name -> array (for an object model, any plain value), in declared order.
+            Output name -> array (for an object model, any plain value), in declared order. No
+            later run writes to these arrays.
 
         Raises:
             InvalidRequest: the inputs are wrong in a way that only the model could see.

@@ -1,1 +1,13 @@
-"""Fakes and contract suites, for our tests and for users' own runtimes."""
+"""Fakes for our tests and yours; `pelton.testing.runtime_contract` tests a runtime."""
+
+from __future__ import annotations
+
+from pelton.testing.fakes import (
+    EchoRuntime,
+    FailingRuntime,
+    FakeClock,
+    SlowRuntime,
+    echo_metadata,
+)
+
+__all__ = ["EchoRuntime", "FailingRuntime", "FakeClock", "SlowRuntime", "echo_metadata"]

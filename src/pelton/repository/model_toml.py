@@ -1,0 +1,211 @@
+"""Reads a `model.toml`, the optional word of a model's author beside the model."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pelton.errors import LoadFailed
+from pelton.specs import TensorSpec
+from pelton.tensors import DATATYPES, MAX_DIM, MAX_RANK
+
+FILE = "model.toml"
+
+MAX_BYTES = 1 << 20
+"""Size above which a `model.toml` or a file of labels is not read."""
+
+Labels = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelToml:
+    """What a `model.toml` says; every key may be missing.
+
+    Attributes:
+        runtime: name of the runtime.
+        file: the model's file, in the same folder.
+        inputs: declared inputs.
+        outputs: declared outputs.
+        labels: class names by output; the key "" holds for every output.
+        options: settings for the runtime.
+    """
+
+    runtime: str | None = None
+    file: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    labels: Labels = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, general: ModelToml) -> ModelToml:
+        """Return this file's word where it has one, and else that of a more general file."""
+        return ModelToml(
+            runtime=self.runtime or general.runtime,
+            file=self.file or general.file,
+            inputs=self.inputs or general.inputs,
+            outputs=self.outputs or general.outputs,
+            labels=self.labels or general.labels,
+            options={**general.options, **self.options},
+        )
+
+
+def read_model_toml(folder: Path, told: str) -> ModelToml:
+    """Read the `model.toml` of a folder, if there is one.
+
+    Args:
+        folder: the folder of a model or of a version.
+        told: how messages shall name the folder.
+
+    Raises:
+        LoadFailed: the file is broken, or holds what is not known or not allowed.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return ModelToml()
+    told = f"{told}/{FILE}"
+    try:
+        table = tomllib.loads(_text(path, told))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise LoadFailed(f"{told} is no valid TOML: {error!s:.200}") from None
+    return _Reader(folder, told).read(table)
+
+
+def inside(folder: Path, name: str, told: str) -> Path:
+    """Return the path of a file that must lie inside a folder, links resolved.
+
+    Raises:
+        LoadFailed: it does not, or is not there.
+    """
+    try:
+        path = (folder / name).resolve(strict=True)
+    # A loop of links is a RuntimeError before Python 3.13, a null byte in a name a ValueError.
+    except (OSError, RuntimeError, ValueError):
+        raise LoadFailed(f"{told}: there is no {name!r:.120} in the model's folder") from None
+    if not path.is_relative_to(folder.resolve()):
+        raise LoadFailed(f"{told}: {name!r:.120} leads out of the model's folder; copy it there")
+    return folder / name
+
+
+def _text(path: Path, told: str) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise LoadFailed(f"{told} is larger than {MAX_BYTES} bytes")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LoadFailed(f"{told} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise LoadFailed(f"{told} is not UTF-8 text; save it as UTF-8") from None
+
+
+class _Reader:
+    """Checks the values of one file; `told` begins every message."""
+
+    def __init__(self, folder: Path, told: str) -> None:
+        self._folder = folder
+        self._told = told
+
+    def read(self, table: Mapping[str, Any]) -> ModelToml:
+        known = ("runtime", "file", "objects", "labels", "inputs", "outputs", "options")
+        self._check_keys(table, known, "")
+        options = dict(self._typed(table, "options", dict, "a table") or {})
+        if "objects" in options:
+            raise LoadFailed(f"{self._told}: write `objects` at the top, above every [table]")
+        objects = self._typed(table, "objects", bool, "true or false")
+        if objects is not None:
+            options["objects"] = objects
+        inputs, input_labels = self._tensors(table, "inputs")
+        outputs, output_labels = self._tensors(table, "outputs")
+        if input_labels:
+            raise LoadFailed(f"{self._told}: inputs have no labels; give them to an output")
+        general = self._labels(table)
+        return ModelToml(
+            runtime=self._typed(table, "runtime", str, "text in quotes"),
+            file=self._typed(table, "file", str, "text in quotes"),
+            inputs=inputs,
+            outputs=outputs,
+            labels={**({"": general} if general else {}), **output_labels},
+            options=options,
+        )
+
+    def _tensors(
+        self, table: Mapping[str, Any], key: str
+    ) -> tuple[tuple[TensorSpec, ...], dict[str, tuple[str, ...]]]:
+        rows = self._typed(table, key, list, f"written as [[{key}]]") or []
+        specs: list[TensorSpec] = []
+        labels: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            if not isinstance(row, dict):
+                raise LoadFailed(f"{self._told}: {key} must be written as [[{key}]]")
+            self._check_keys(row, ("name", "datatype", "shape", "labels"), f" in [[{key}]]")
+            spec = self._tensor(row, key)
+            if any(spec.name == other.name for other in specs):
+                raise LoadFailed(f"{self._told}: {key} has {spec.name!r:.80} twice")
+            specs.append(spec)
+            names = self._labels(row)
+            if names:
+                labels[spec.name] = names
+        return tuple(specs), labels
+
+    def _tensor(self, row: Mapping[str, Any], key: str) -> TensorSpec:
+        for wanted in ("name", "datatype", "shape"):
+            if wanted not in row:
+                raise LoadFailed(f"{self._told}: every one of [[{key}]] needs a `{wanted}`")
+        name = self._typed(row, "name", str, "text in quotes")
+        datatype = self._typed(row, "datatype", str, "text in quotes")
+        shape = self._typed(row, "shape", list, "a list of whole numbers")
+        if not name or len(name) > 256:
+            raise LoadFailed(f"{self._told}: a name in [[{key}]] must have 1 to 256 characters")
+        if datatype not in DATATYPES:
+            raise LoadFailed(
+                f"{self._told}: {datatype!r:.40} of {name!r:.80} is no datatype; "
+                f"known are {', '.join(DATATYPES)}"
+            )
+        if len(shape) > MAX_RANK or not all(
+            type(size) is int and -1 <= size <= MAX_DIM for size in shape
+        ):
+            raise LoadFailed(
+                f"{self._told}: the shape of {name!r:.80} must be a list of at most {MAX_RANK} "
+                "whole numbers, with -1 for any size"
+            )
+        return TensorSpec(name, datatype, tuple(shape))
+
+    def _labels(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        value = table.get("labels", [])
+        if isinstance(value, str):
+            value = self._labels_file(value)
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise LoadFailed(
+                f"{self._told}: `labels` must be a list of texts, or the name of a file with one "
+                "label per line"
+            )
+        return tuple(value)
+
+    def _labels_file(self, name: str) -> list[Any]:
+        text = _text(inside(self._folder, name, self._told), f"{self._told}: {name!r:.120}")
+        if not name.endswith(".json"):
+            return text.splitlines()
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError):
+            names = None
+        if not isinstance(names, list):
+            raise LoadFailed(f"{self._told}: {name!r:.120} holds no JSON list of texts")
+        return names
+
+    def _typed(self, table: Mapping[str, Any], key: str, wanted: type, told: str) -> Any:
+        value = table.get(key)
+        if value is not None and type(value) is not wanted:
+            raise LoadFailed(f"{self._told}: `{key}` must be {told}")
+        return value
+
+    def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
+                raise LoadFailed(f"{self._told}: unknown key `{key:.60}`{where}; {hint}")

@@ -1,0 +1,186 @@
+"""Loads ONNX files and runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pelton.errors import InvalidRequest, LoadFailed
+from pelton.messages import Value
+from pelton.runtimes.choices import own_options
+from pelton.runtimes.contract import LoadedModel, RuntimeOptions
+from pelton.runtimes.declared import reconcile
+from pelton.runtimes.extras import needs
+from pelton.runtimes.onnx.file import OnnxFacts, check_external, read_facts
+from pelton.runtimes.onnx.session import device_of, open_session
+from pelton.runtimes.onnx.values import DATATYPES, as_ort_value, feeder, from_ort_value, reader
+from pelton.specs import ModelMetadata, ModelSpec, TensorSpec
+
+logger = logging.getLogger("pelton.runtimes")
+
+OPTIONS = {
+    "device": str,
+    "intra_op_threads": int,
+    "inter_op_threads": int,
+    "allow_spinning": bool,
+    "graph_optimization": str,
+}
+"""What `[options]` of a `model.toml` may set, as in `RuntimeOptions`."""
+
+
+def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
+    """Load an ONNX file.
+
+    Args:
+        spec: the model; declared inputs and outputs must agree with the file's.
+        options: how to run it.
+
+    Raises:
+        LoadFailed: the file is broken, unsafe, or needs what is not here.
+    """
+    with needs("onnxruntime", "server"):
+        import onnxruntime  # noqa: F401
+    chosen = dataclasses.replace(options, **own_options(spec, OPTIONS))
+    try:
+        path = spec.path.resolve(strict=True)
+    except OSError as error:
+        raise LoadFailed(f"{spec.path.name} cannot be read: {error.strerror}") from error
+    facts = read_facts(path)
+    external_bytes = check_external(path, facts.locations)
+    session = open_session(path, chosen)
+    inputs = _specs(session.get_inputs(), spec.inputs, facts, "input")
+    outputs = _specs(session.get_outputs(), spec.outputs, facts, "output")
+    _refuse_text_beside_bfloat16(inputs, outputs)
+    metadata = ModelMetadata(
+        name=spec.name,
+        version=str(spec.version),
+        platform="onnxruntime_onnx",
+        inputs=inputs,
+        outputs=outputs,
+        labels=spec.labels or _labels(facts, spec.name),
+        device=device_of(session),
+        model_type="ONNX",
+        parameters=facts.parameters,
+        size_bytes=path.stat().st_size + external_bytes,
+    )
+    return OnnxModel(session, metadata, facts.zip_maps)
+
+
+class OnnxModel:
+    """A model in an onnxruntime session, which runs in any number of threads at once."""
+
+    concurrent = True
+    quick = True
+
+    def __init__(
+        self, session: Any, metadata: ModelMetadata, zip_maps: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+        self.metadata = metadata
+        self._session = session
+        self._refusal: type[Exception] = InvalidArgument
+        self._names = [spec.name for spec in metadata.outputs]
+        self._feeders = [(spec.name, feeder(spec)) for spec in metadata.inputs]
+        self._readers = [
+            (spec.name, reader(spec, zip_maps.get(spec.name))) for spec in metadata.outputs
+        ]
+        self._has_bfloat16 = any(
+            spec.datatype == "BF16" for spec in (*metadata.inputs, *metadata.outputs)
+        )
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Compute every output; see `LoadedModel.run`.
+
+        Raises:
+            InvalidRequest: onnxruntime refuses the inputs, or a text is not UTF-8.
+        """
+        feed = {name: convert(inputs[name]) for name, convert in self._feeders}
+        try:
+            values = self._compute(feed)
+        except self._refusal as error:
+            raise InvalidRequest(_refusal(str(error))) from error
+        return {
+            name: value if convert is None else convert(value)
+            for (name, convert), value in zip(self._readers, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Free the session's memory."""
+        del self._session
+
+    def _compute(self, feed: Mapping[str, Any]) -> Sequence[Any]:
+        if not self._has_bfloat16:
+            arrays: Sequence[Any] = self._session.run(self._names, feed)
+            return arrays
+        # numpy has no bfloat16, so onnxruntime's own values must carry it in and out.
+        values = {name: as_ort_value(value) for name, value in feed.items()}
+        given = self._session.run_with_ort_values(self._names, values)
+        return [from_ort_value(value) for value in given]
+
+
+def _specs(
+    nodes: Sequence[Any], declared: Sequence[TensorSpec], facts: OnnxFacts, kind: str
+) -> tuple[TensorSpec, ...]:
+    shapes = {spec.name: spec.shape for spec in declared}
+    told = []
+    for node in nodes:
+        datatype = DATATYPES.get(node.type)
+        shape = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape)
+        if datatype is None and facts.zip_maps.get(node.name):
+            datatype, shape = "FP32", (-1, len(facts.zip_maps[node.name]))
+        if datatype is None:
+            raise LoadFailed(
+                f"the {kind} {node.name!r:.80} is a {node.type:.80}, and only tensors can be "
+                "served; export the model without it"
+            )
+        # onnxruntime shows a tensor of no declared shape as one of no dimensions.
+        if node.name in facts.unranked and not shape:
+            if kind == "input" and node.name not in shapes:
+                raise LoadFailed(
+                    f"the input {node.name!r:.80} has no declared shape in the file; "
+                    "declare it under [[inputs]] in a model.toml, with -1 for any size"
+                )
+            shape = shapes.get(node.name, (-1,))
+        told.append(TensorSpec(node.name, datatype, shape))
+    return reconcile(told, declared, kind)
+
+
+def _refuse_text_beside_bfloat16(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> None:
+    if any(spec.datatype == "BYTES" for spec in inputs) and any(
+        spec.datatype == "BF16" for spec in (*inputs, *outputs)
+    ):
+        raise LoadFailed(
+            "the model takes text and has bfloat16 tensors too, which onnxruntime cannot be "
+            "given together; cast the bfloat16 ones to float32 in the model"
+        )
+
+
+def _labels(facts: OnnxFacts, model: str) -> dict[str, tuple[str, ...]]:
+    """Return the class names that the file itself holds, by output."""
+    labels = {name: classes for name, classes in facts.zip_maps.items() if classes}
+    text = facts.properties.get("labels")
+    if text is None:
+        return labels
+    with contextlib.suppress(ValueError, RecursionError):
+        names = json.loads(text)
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            "".join(names).encode()  # a lone surrogate could not be sent
+            return {"": tuple(names), **labels}
+    logger.warning("model %s: its metadata entry 'labels' is no JSON list of texts", model)
+    return labels
+
+
+def _refusal(said: str) -> str:
+    """Put onnxruntime's refusal of an input into a sentence without names of inner nodes."""
+    said = said.partition(" : INVALID_ARGUMENT : ")[2].partition("Please fix")[0]
+    reason = " ".join(said.rpartition("Status Message: ")[2].split()).rstrip(".")
+    if not reason or "/" in reason or "::" in reason:
+        return "the model cannot compute with inputs of these shapes or values"
+    return f"the model refuses its inputs: {reason:.200}"

@@ -1,0 +1,120 @@
+"""Opens an ONNX file with onnxruntime, on the device and with the settings asked for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pelton.errors import LoadFailed
+from pelton.runtimes.choices import choose_device
+from pelton.runtimes.contract import RuntimeOptions
+
+logger = logging.getLogger("pelton.runtimes")
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+_FATAL_ONLY = 4
+"""Level of onnxruntime's own log; what it would print is raised as well."""
+
+_OPTIMIZATION = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+
+def open_session(path: Path, options: RuntimeOptions) -> Any:
+    """Open a file; the device `auto` means CUDA where that works, else the CPU.
+
+    Args:
+        path: the file, whose external data has been checked.
+        options: how to run it.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        LoadFailed: onnxruntime cannot load the file, or the device is not there.
+    """
+    import onnxruntime
+
+    settings = session_settings(options)
+    device = choose_device(
+        options.device,
+        math.inf if _CUDA in onnxruntime.get_available_providers() else 0,
+        "this onnxruntime is built for the CPU: pip install onnxruntime-gpu in its place, "
+        "or use the device cpu",
+    )
+    if device != "cpu":
+        cuda = (_CUDA, {"device_id": int(device.partition(":")[2])})
+        try:
+            return _session(path, settings, [cuda, _CPU])
+        except LoadFailed as error:
+            if options.device != "auto":
+                raise
+            logger.warning("the CPU is used: %s", error)
+    return _session(path, settings, [_CPU])
+
+
+def session_settings(options: RuntimeOptions) -> Any:
+    """Return the options as an `onnxruntime.SessionOptions`.
+
+    Raises:
+        LoadFailed: the level of graph optimisation has no such name.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _FATAL_ONLY
+    settings.intra_op_num_threads = options.intra_op_threads
+    settings.inter_op_num_threads = options.inter_op_threads
+    spinning = "1" if options.allow_spinning else "0"
+    settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    level = _OPTIMIZATION.get(options.graph_optimization)
+    if level is None:
+        raise LoadFailed(
+            f"unknown graph_optimization {options.graph_optimization!r:.40}; "
+            f"known are {', '.join(_OPTIMIZATION)}"
+        )
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    return settings
+
+
+def device_of(session: Any) -> str:
+    """Return where a session runs, `cpu` or `cuda:N`."""
+    if session.get_providers()[0] != _CUDA:
+        return "cpu"
+    return f"cuda:{session.get_provider_options()[_CUDA]['device_id']}"
+
+
+def _session(path: Path, settings: Any, providers: Sequence[Any]) -> Any:
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=providers, enable_fallback=0
+        )
+    # Border: onnxruntime has a dozen kinds of errors for a file, derived from Exception alone.
+    except Exception as error:
+        raise LoadFailed(
+            f"onnxruntime cannot load {path.name}: {_plain(str(error), path)}"
+        ) from error
+    # Where a provider's libraries are missing, onnxruntime goes on without it.
+    if len(session.get_providers()) < len(providers):
+        raise LoadFailed(
+            "onnxruntime cannot use CUDA: its CUDA or cuDNN libraries or the device itself are "
+            "missing; install them, or use the device cpu"
+        )
+    return session
+
+
+def _plain(said: str, path: Path) -> str:
+    """Cut onnxruntime's word on a file to one line without the folders of this machine."""
+    reason = said.rpartition("[ONNXRuntimeError] : ")[2].replace(str(path), path.name)
+    return " ".join(reason.replace(f"{path.parent}/", "").split())[:300]

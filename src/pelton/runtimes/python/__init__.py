@@ -1,0 +1,1 @@
+"""Runs models that are plain Python: a folder with a `model.py`."""

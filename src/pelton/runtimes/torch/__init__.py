@@ -1,0 +1,1 @@
+"""Runs PyTorch models; PyTorch is imported when the first one is loaded."""
