@@ -1,0 +1,49 @@
+"""Measure Pelton and its peers on this machine.
+
+    python benchmarks/run.py [--scenario payload|small|startup|all] [--quick]
+
+Run it with the interpreter of an environment in which Pelton is installed. Raw results go to
+`benchmarks/results`, tables to `benchmarks/results/latest.md` and to the screen; `--quick` shows in
+a minute that everything works, and keeps nothing in the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import environments
+import machine
+import report
+from scenarios import payload, small, startup
+
+SCENARIOS = {"payload": payload.run, "small": small.run, "startup": startup.run}
+
+
+def main() -> int:
+    """Run what was asked for; exit code 1 when a target is missed, 2 when something is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenario", choices=[*SCENARIOS, "all"], default="all")
+    parser.add_argument("--quick", action="store_true", help="a short run that is not kept")
+    options = parser.parse_args()
+    names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
+    reached = True
+    for name in names:
+        described = machine.describe()
+        try:
+            result = SCENARIOS[name](quick=options.quick)
+        except environments.Missing as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        path = report.keep(result, described, quick=options.quick)
+        print("\n" + report.render(json.loads(path.read_text())))
+        print(f"raw figures: {path}\n")
+        reached = reached and all(target.reached for target in result.targets)
+    if not options.quick:
+        report.render_page()
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
