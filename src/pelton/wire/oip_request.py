@@ -1,0 +1,218 @@
+"""A request of the Open Inference Protocol, as the server reads it.
+
+    body -> JSON part, binary part -> entries of the inputs -> arrays that are views of the body
+
+A client that asks the same thing again sends the same JSON part again, byte for byte, and only
+the tensors differ. So the entries of short JSON parts are remembered. They are a function of
+these bytes, the size of the binary part and the limits, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pelton.errors import InvalidRequest
+from pelton.messages import InferRequest, Parameter
+from pelton.specs import ModelMetadata, TensorSpec
+from pelton.tensors import check_byte_count, datatype
+from pelton.wire import strict_json
+from pelton.wire.element_lists import object_array
+from pelton.wire.limits import Limits
+from pelton.wire.oip_message import (
+    ReplyPlan,
+    TensorEntry,
+    WantedOutput,
+    check_not_reserved,
+    check_unique,
+    checked_list,
+    checked_name,
+    checked_object,
+    checked_parameters,
+    read_tensors,
+    split,
+)
+from pelton.wire.oip_tensors import decode_binary
+
+REMEMBERED_HEADER_BYTES = 2048
+"""JSON parts up to this size are remembered; longer ones are parsed each time."""
+
+_KEYS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The JSON part, checked as far as it can be without the model."""
+
+    id: str
+    model_name: str | None
+    model_version: str | None
+    parameters: Mapping[str, Parameter]
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[str, ...]
+    plan: ReplyPlan
+
+
+def decode_request(
+    body: memoryview, header_bytes: int | None, metadata: ModelMetadata, limits: Limits
+) -> tuple[InferRequest, ReplyPlan]:
+    """Read an inference request.
+
+    Args:
+        body: the whole body, uncompressed. Arrays are views of it, so it must stay as it is
+            for as long as they live.
+        header_bytes: value of `Inference-Header-Content-Length`; None where the header is
+            missing; 0 for a raw request, whose body is the only input's bytes.
+        metadata: of the model that is asked. Whether the inputs are those that it takes is the
+            engine's check.
+        limits: what may come.
+
+    Returns:
+        The request, for whichever version the server picks; and how to write its response.
+
+    Raises:
+        InvalidRequest: the message cannot be taken apart (`MALFORMED_REQUEST`), its arrays would
+            be too large (`TOO_LARGE`), or something in it is wrong (`INVALID_INPUT`).
+    """
+    if header_bytes == 0:
+        return _raw_request(body, metadata)
+    head, tail = split(body, header_bytes)
+    if header_bytes is not None and header_bytes <= REMEMBERED_HEADER_BYTES:
+        header = _remembered_header(bytes(head), len(tail), limits)
+    else:
+        header = _read_header(head, len(tail), limits)
+    _check_against_model(header, metadata)
+    request = InferRequest(
+        model=metadata.name,
+        inputs={entry.name: entry.array(tail) for entry in header.inputs},
+        outputs=header.outputs,
+        id=header.id,
+        parameters=dict(header.parameters),
+    )
+    return request, header.plan
+
+
+def _read_header(head: bytes | memoryview, tail_bytes: int, limits: Limits) -> _Header:
+    fields = checked_object(strict_json.loads(head, limits), _KEYS, "the request")
+    if "inputs" not in fields:
+        raise InvalidRequest('the request has no "inputs"')
+    parameters = checked_parameters(fields.get("parameters"), "the request")
+    check_not_reserved(parameters)
+    binary = parameters.pop("binary_data_output", False)
+    if not isinstance(binary, bool):
+        raise InvalidRequest('the parameter "binary_data_output" must be a boolean')
+    outputs = _wanted_outputs(fields.get("outputs", []), binary, limits)
+    return _Header(
+        id=_text(fields, "id") or "",
+        model_name=_text(fields, "model_name"),
+        model_version=_text(fields, "model_version"),
+        parameters=parameters,
+        inputs=read_tensors(fields["inputs"], "input", tail_bytes, limits),
+        outputs=tuple(output.name for output in outputs),
+        plan=ReplyPlan(outputs, binary),
+    )
+
+
+_remembered_header = functools.lru_cache(maxsize=256)(_read_header)
+
+
+def _text(fields: Mapping[str, object], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f'"{key}" must be a string')
+    return value
+
+
+def _wanted_outputs(items: object, binary: bool, limits: Limits) -> tuple[WantedOutput, ...]:
+    outputs = tuple(
+        _wanted_output(item, binary) for item in checked_list(items, "outputs", limits.max_tensors)
+    )
+    check_unique((output.name for output in outputs), "output")
+    return outputs
+
+
+def _wanted_output(item: object, binary: bool) -> WantedOutput:
+    fields = checked_object(item, ("name", "parameters"), "an output")
+    name = checked_name(fields.get("name"), "an output")
+    what = f"output {name!r:.60}"
+    parameters = checked_parameters(fields.get("parameters"), what)
+    own_binary = parameters.get("binary_data", binary)
+    if not isinstance(own_binary, bool):
+        raise InvalidRequest(f'{what}: "binary_data" must be a boolean')
+    classes = parameters.get("classification", 0)
+    if type(classes) is not int or classes < 0:
+        raise InvalidRequest(f'{what}: "classification" must be a number of classes')
+    return WantedOutput(name, own_binary, classes)
+
+
+def _check_against_model(header: _Header, metadata: ModelMetadata) -> None:
+    if header.model_name not in (None, metadata.name):
+        raise InvalidRequest(
+            f"the request is for model {header.model_name!r:.60}, "
+            f"but it was sent to {metadata.name!r}"
+        )
+    if header.model_version not in (None, "", metadata.version):
+        raise InvalidRequest(
+            f"the request is for version {header.model_version!r:.60}, "
+            f"but it was sent to {metadata.version!r}"
+        )
+    if not header.outputs or not metadata.outputs:
+        return
+    known = [spec.name for spec in metadata.outputs]
+    for name in header.outputs:
+        if name not in known:
+            raise InvalidRequest(
+                f"model {metadata.name!r} has no output {name!r:.60}; "
+                f"it gives {', '.join(known)!s:.400}"
+            )
+
+
+def _raw_request(body: memoryview, metadata: ModelMetadata) -> tuple[InferRequest, ReplyPlan]:
+    """Read a body that is nothing but the bytes of a model's only input.
+
+    Triton's binary tensor data extension, "Raw Binary Request": the shape follows from what the
+    model declares and from the number of bytes, a whole BYTES body is one element, and all
+    outputs are sent as binary data.
+    """
+    if len(metadata.inputs) != 1:
+        raise InvalidRequest(
+            "a raw request (Inference-Header-Content-Length: 0) needs a model with one input; "
+            f"{metadata.name!r} declares {len(metadata.inputs)}"
+        )
+    (spec,) = metadata.inputs
+    what = f"input {spec.name!r}"
+    row = datatype(spec.datatype)
+    if row.wire_bytes is None:
+        if any(dim not in (-1, 1) for dim in spec.shape):
+            raise InvalidRequest(
+                f"{what}: a raw request holds one element, "
+                f"but the model wants shape {list(spec.shape)}"
+            )
+        array = object_array([bytes(body)]).reshape([1] * len(spec.shape))
+    else:
+        shape = _raw_shape(spec, len(body) // row.wire_bytes, what)
+        check_byte_count(row, math.prod(shape), len(body), what)
+        array = decode_binary(row, shape, body, what)
+    return InferRequest(metadata.name, {spec.name: array}), ReplyPlan(binary=True)
+
+
+def _raw_shape(spec: TensorSpec, count: int, what: str) -> tuple[int, ...]:
+    """Fill in the dimensions that a model leaves open.
+
+    One open dimension follows from the number of elements. Of two, the first is the batch, and
+    a raw request is a batch of one.
+    """
+    shape = list(spec.shape)
+    if shape.count(-1) == 2 and shape[0] == -1:
+        shape[0] = 1
+    if shape.count(-1) > 1:
+        raise InvalidRequest(
+            f"{what}: its shape {list(spec.shape)} is too open for a raw request; send a header"
+        )
+    if -1 in shape:
+        at = shape.index(-1)
+        others = math.prod(shape[:at] + shape[at + 1 :])
+        shape[at] = count // others if others else 0
+    return tuple(shape)

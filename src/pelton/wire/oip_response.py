@@ -1,0 +1,115 @@
+"""A response of the Open Inference Protocol, as the server writes it.
+
+The JSON part is put together from pieces that depend only on names, datatypes and shapes; those
+are remembered, since a model gives the same ones again and again.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from pelton.errors import InvalidRequest, ModelFailed
+from pelton.messages import InferResponse, Value
+from pelton.specs import ModelMetadata
+from pelton.tensors import DATATYPES, Array, Datatype, datatype_name
+from pelton.wire import strict_json
+from pelton.wire.array_bytes import Buffer
+from pelton.wire.classification import classify
+from pelton.wire.element_lists import bytes_array
+from pelton.wire.oip_message import EncodedMessage, ReplyPlan, WantedOutput, message
+from pelton.wire.oip_tensors import encode_binary, encode_json
+
+
+def encode_response(
+    response: InferResponse, plan: ReplyPlan, metadata: ModelMetadata
+) -> EncodedMessage:
+    """Write an inference response.
+
+    Args:
+        response: what the model gave.
+        plan: how the request wanted it written.
+        metadata: of the model that answered: class names, and which float32 outputs are BF16.
+
+    Returns:
+        The message; its binary pieces are views of the outputs where these lie little-endian
+        and row-major.
+
+    Raises:
+        InvalidRequest: an output cannot be written as it was asked for: FP16, BF16 or bytes that
+            are no text as JSON, or the classes of something that holds no scores.
+        ModelFailed: an output is nothing that the protocol can carry.
+    """
+    declared = {spec.name: spec.datatype for spec in metadata.outputs}
+    wanted = {output.name: output for output in plan.outputs}
+    entries: list[bytes] = []
+    binaries: list[Buffer] = []
+    for name, value in response.outputs.items():
+        want = wanted.get(name) or WantedOutput(name, plan.binary)
+        row, array = _as_tensor(name, value, declared.get(name))
+        what = f"output {name!r:.60}"
+        if want.classification:
+            array = classify(array, want.classification, metadata.labels_of(name), what)
+            row = DATATYPES["BYTES"]
+        if want.binary:
+            binary = encode_binary(row, array, what)
+            entries.append(_binary_entry(name, row.name, array.shape, len(binary)))
+            binaries.append(binary)
+        else:
+            entries.append(_json_entry(name, row, array, what))
+    return message(_header(response, entries), binaries)
+
+
+def _header(response: InferResponse, entries: list[bytes]) -> bytes:
+    opening = _opening(response.model, response.version)
+    if response.id:
+        opening += b'"id":' + strict_json.dumps(response.id) + b","
+    return opening + b'"outputs":[' + b",".join(entries) + b"]}"
+
+
+@functools.lru_cache(maxsize=256)
+def _opening(model: str, version: str) -> bytes:
+    return strict_json.dumps({"model_name": model, "model_version": version})[:-1] + b","
+
+
+@functools.lru_cache(maxsize=1024)
+def _binary_entry(name: str, datatype: str, shape: tuple[int, ...], size: int) -> bytes:
+    entry = _entry(name, datatype, shape)
+    return strict_json.dumps(entry | {"parameters": {"binary_data_size": size}})
+
+
+def _json_entry(name: str, row: Datatype, array: Array, what: str) -> bytes:
+    entry = _entry(name, row.name, array.shape)
+    return strict_json.dumps(entry | {"data": encode_json(row, array, what)})
+
+
+def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape}
+
+
+def _as_tensor(name: str, value: Value, declared: str | None) -> tuple[Datatype, Array]:
+    """Find a value's datatype; what is no array yet becomes one, if it cleanly does."""
+    array = value if isinstance(value, np.ndarray) else _made_array(name, value)
+    try:
+        row = DATATYPES[datatype_name(array)]
+        if row.wire_bytes is None:
+            array = bytes_array(array.ravel().tolist(), "its data").reshape(array.shape)
+    except InvalidRequest as error:
+        raise ModelFailed(f"the model's output {name!r:.60} cannot be sent: {error}") from error
+    if declared == "BF16" and row.name == "FP32":
+        row = DATATYPES["BF16"]
+    return row, array
+
+
+def _made_array(name: str, value: Value) -> Array:
+    """Make an array of a number, a text, or evenly nested lists of either."""
+    try:
+        array = np.asarray(value)
+        # Numpy writes numbers beside a text as text, and cuts zeros off the end of bytes.
+        return array if array.dtype.kind in "biuf" else np.asarray(value, np.object_)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ModelFailed(
+            f"the model's output {name!r:.60} is no array and cannot be made one"
+        ) from error
