@@ -98,7 +98,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_tensors", _wire.max_tensors, integer(1), "Limits",
             "Inputs, and likewise outputs, of one request."),
     Setting("max_pickle_ops", _wire.max_pickle_ops, integer(1), "Limits",
-            "Steps that decoding one pickle may take."),
+            "Opcodes of one pickle, and likewise values of one MessagePack body."),
     Setting("max_connections", _conn.max_connections, integer(1), "Limits",
             "Connections open at once; the longest idle one makes room for a new one."),
     Setting("head_timeout_s", _conn.head_timeout_s, DURATION, "Limits",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "msgspec", "onnxruntime")
+NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "onnxruntime")
 OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
 OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
 OLDEST_OPEN_FILES = 4096

@@ -25,8 +25,7 @@ class Engine:
         self._observe = observe
         self._refusing = False
         self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._all_done = asyncio.Event()
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request.
@@ -77,12 +76,11 @@ class Engine:
         if self._refusing:
             raise Unavailable("the server is shutting down; send the request to another", 1.0)
         self._running += 1
-        self._idle.clear()
 
     def _leave(self) -> None:
         self._running -= 1
-        if not self._running:
-            self._idle.set()
+        if self._refusing and not self._running:
+            self._all_done.set()
 
     async def drain(self, grace_s: float) -> int:
         """Refuse new requests and wait for those that are running.
@@ -95,9 +93,11 @@ class Engine:
         """
         self.ready = False
         self._refusing = True
+        if not self._running:
+            return 0
         try:
             async with asyncio.timeout(grace_s):
-                await self._idle.wait()
+                await self._all_done.wait()
         except TimeoutError:
             pass
         return self._running

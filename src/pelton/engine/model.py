@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from pelton.clock import Clock
 from pelton.engine.placement import SAMPLES, Placement
+from pelton.engine.workers import Workers
 from pelton.errors import ModelFailed, PeltonError
 from pelton.messages import Timing, Value
 from pelton.specs import ModelMetadata
@@ -49,10 +48,8 @@ class Model:
         self._loaded = loaded
         self._clock = clock
         self._placement = Placement()
-        self._threads = ThreadPoolExecutor(
-            max_workers=(os.cpu_count() or 1) if loaded.concurrent else 1,
-            thread_name_prefix=f"model-{self.metadata.name}",
-        )
+        threads = (os.cpu_count() or 1) if loaded.concurrent else 1
+        self._workers = Workers(threads, f"model-{self.metadata.name}")
 
     async def run(self, inputs: Mapping[str, Value]) -> tuple[dict[str, Value], Timing]:
         """Run the model once.
@@ -69,20 +66,16 @@ class Model:
         """
         arrived_s = self._clock()
         if not self._loaded.quick:
-            return await self._in_thread(inputs, arrived_s)
-        input_bytes = sum(value.nbytes for value in inputs.values())
+            return await self._workers.run(self._call, inputs, arrived_s)
+        input_bytes = 0
+        for value in inputs.values():
+            input_bytes += value.nbytes
         if self._placement.on_loop(input_bytes):
             outputs, timing = self._call(inputs, arrived_s)
         else:
-            outputs, timing = await self._in_thread(inputs, arrived_s)
+            outputs, timing = await self._workers.run(self._call, inputs, arrived_s)
         self._placement.learn(input_bytes, timing.compute_s)
         return outputs, timing
-
-    async def _in_thread(
-        self, inputs: Mapping[str, Value], arrived_s: float
-    ) -> tuple[dict[str, Value], Timing]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call, inputs, arrived_s)
 
     def _call(
         self, inputs: Mapping[str, Value], arrived_s: float
@@ -92,8 +85,8 @@ class Model:
             outputs = self._loaded.run(inputs)
         except PeltonError:
             raise
-        # The model is foreign code: whatever it raises, even SystemExit, is its own failure.
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        # The model is foreign code: whatever it raises, SystemExit and all, is its own failure.
+        except BaseException as error:  # noqa: BLE001
             name = self.metadata.name
             raise ModelFailed(
                 f"model {name!r} raised {type(error).__name__}; "
@@ -121,7 +114,7 @@ class Model:
 
     def close(self) -> None:
         """Wait for the last run and give the model's memory back."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._workers.close()
         self._loaded.close()
 
 

@@ -14,7 +14,7 @@ class Limits:
             have been expanded to arrays.
         max_json_depth: nesting of JSON, MessagePack and pickled containers.
         max_tensors: inputs, and likewise outputs, of one request.
-        max_pickle_ops: opcodes of one pickle.
+        max_pickle_ops: opcodes of one pickle, and likewise values of one MessagePack body.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
