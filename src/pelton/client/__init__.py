@@ -1,1 +1,37 @@
-"""The one verb from outside."""
+"""The one verb from outside: `Client` for threads, `AsyncClient` for `asyncio`.
+
+The way of a request: `calls` (what is asked) -> `retrying` (whether to try again) -> `blocking`
+or `looping` (who waits) -> `connection` (one exchange) -> `http1` (bytes to reply) -> `replies`
+(reply to answer or error).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pelton.client.described import ModelDescription, ServerDescription
+from pelton.client.options import Retries, Timeouts
+from pelton.client.robot import send_inference_request
+from pelton.client.sync_client import Client
+
+if TYPE_CHECKING:
+    from pelton.client.async_client import AsyncClient
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ModelDescription",
+    "Retries",
+    "ServerDescription",
+    "Timeouts",
+    "send_inference_request",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `asyncio` only for those who want it: it takes longer than all the rest here."""
+    if name == "AsyncClient":
+        from pelton.client.async_client import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module 'pelton.client' has no attribute {name!r}")

@@ -48,6 +48,7 @@ class Model:
         self._loaded = loaded
         self._clock = clock
         self._placement = Placement()
+        self._may_run_on_loop = loaded.quick and loaded.concurrent
         threads = (os.cpu_count() or 1) if loaded.concurrent else 1
         self._workers = Workers(threads, f"model-{self.metadata.name}")
 
@@ -65,7 +66,7 @@ class Model:
             ModelFailed: the model raised anything else, which is its `__cause__`.
         """
         arrived_s = self._clock()
-        if not self._loaded.quick:
+        if not self._may_run_on_loop:
             return await self._workers.run(self._call, inputs, arrived_s)
         input_bytes = 0
         for value in inputs.values():
@@ -86,7 +87,7 @@ class Model:
         except PeltonError:
             raise
         # The model is foreign code: whatever it raises, SystemExit and all, is its own failure.
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             name = self.metadata.name
             raise ModelFailed(
                 f"model {name!r} raised {type(error).__name__}; "
@@ -100,7 +101,7 @@ class Model:
         Only a quick model is run, whose inputs can be made up; a refusal is no harm, since real
         requests may have a shape that zeros of the smallest allowed shape do not.
         """
-        zeros = _zeros(self.metadata) if self._loaded.quick else None
+        zeros = _zeros(self.metadata) if self._may_run_on_loop else None
         if not zeros:
             return
         input_bytes = sum(value.nbytes for value in zeros.values())

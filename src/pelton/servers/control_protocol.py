@@ -2,13 +2,16 @@
 
 It parses and answers what the gate does not: every path but inference, and inference that
 comes chunked. The gate feeds it the bytes of exactly one request, so far as the framing lets
-it know, and is told when the body is complete and when the response is.
+it know, and is told when the body is complete and when the response is. Closing the connection
+stays the gate's business, since only the gate knows whether the body is in.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +19,11 @@ from uvicorn.server import ServerState
 
 from pelton.errors import Code, InvalidRequest, PeltonError
 from pelton.servers.connections import ConnectionLimits
+
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+
+CHUNK_FRAMING_BYTES = 16
+"""What the framing of one chunk may take on average: its size in hexadecimal and line ends."""
 
 
 class Owner(Protocol):
@@ -27,8 +35,38 @@ class Owner(Protocol):
     def control_done(self) -> None:
         """The response has been written in full."""
 
+    def control_closes(self) -> None:
+        """The response that is under way, or was given, is the last."""
+
     def control_refused(self, error: PeltonError) -> None:
-        """The request breaks a limit or the protocol, and no response has been begun."""
+        """The request breaks a limit or the protocol."""
+
+
+@dataclass(slots=True)
+class _Received:
+    """What has come of the request in hand."""
+
+    all_bytes: int = 0
+    body_bytes: int = 0
+    headers: int = 0
+    chunks: int = 0
+    begun: bool = False
+    head_complete: bool = False
+    body_complete: bool = False
+
+
+class _Borrowed:
+    """The transport, but for its end."""
+
+    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+        self._transport = transport
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._owner.control_closes()
 
 
 class ControlProtocol(HttpToolsProtocol):
@@ -47,65 +85,87 @@ class ControlProtocol(HttpToolsProtocol):
         self._owner = owner
         self._limits = limits
         self._max_body_bytes = max_body_bytes
-        self._headers_seen = 0
-        self._chunks_seen = 0
-        self._body_bytes = 0
-        self._in_request = False
+        self._received = _Received()
         self._refusal: PeltonError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take over the transport, but leave it to the gate to be shut down."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Borrowed(transport, self._owner)))
         self.connections.discard(self)
+
+    def begin(self, head: bytes) -> None:
+        """Take the head of the next request."""
+        self._received = _Received()
+        self._refusal = None
+        # Protocol switches are not offered; a parser that saw the wish would stop at the body.
+        self.data_received(_UPGRADE.sub(b"", head))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and bound what has no bound of its own: chunk extensions and trailers."""
+        received = self._received
+        received.all_bytes += len(data)
+        super().data_received(data)
+        most = 2 * self._limits.max_head_bytes + CHUNK_FRAMING_BYTES * self._limits.max_chunks
+        if received.all_bytes - received.body_bytes > most and not received.body_complete:
+            self._owner.control_refused(
+                InvalidRequest("too much around the chunks of the body", Code.TOO_LARGE)
+            )
 
     def on_message_begin(self) -> None:
         """Begin a request; a second one behind a chunked body is not taken."""
-        if self._in_request:
+        if self._received.begun:
             # Where a chunked body ends, only this parser knows, so it may have been fed bytes of
             # a pipelined request that the gate has not checked. RFC 9112 9.3.2 lets a server
             # close after any response; the client sends the rest again.
-            self.cycle.keep_alive = False
+            self._make_last()
             raise InvalidRequest("pipelined behind a chunked body", Code.MALFORMED_REQUEST)
-        self._in_request = True
-        self._headers_seen = self._chunks_seen = self._body_bytes = 0
-        self._refusal = None
+        self._received.begun = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count headers, since trailers arrive here too and the gate has not seen them."""
-        self._headers_seen += 1
-        if self._headers_seen > self._limits.max_headers:
+        """Take a header, but only count a trailer: the gate has not checked what it says."""
+        self._received.headers += 1
+        if self._received.headers > self._limits.max_headers:
             self._refuse(f"more than {self._limits.max_headers} headers", Code.HEAD_TOO_LARGE)
-        super().on_header(name, value)
+        if not self._received.head_complete:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the application."""
+        super().on_headers_complete()
+        self._received.head_complete = True
 
     def on_chunk_header(self) -> None:
         """Count chunks: each costs work, however small it is."""
-        self._chunks_seen += 1
-        if self._chunks_seen > self._limits.max_chunks:
+        self._received.chunks += 1
+        if self._received.chunks > self._limits.max_chunks:
             self._refuse(f"more than {self._limits.max_chunks} chunks", Code.TOO_LARGE)
 
     def on_body(self, body: bytes) -> None:
         """Count bytes as they arrive."""
-        self._body_bytes += len(body)
-        if self._body_bytes > self._max_body_bytes:
+        self._received.body_bytes += len(body)
+        if self._received.body_bytes > self._max_body_bytes:
             self._refuse(f"the body has more than {self._max_body_bytes} bytes", Code.TOO_LARGE)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is in; the gate may stop its clock."""
         super().on_message_complete()
+        self._received.body_complete = True
+        if not self.parser.should_keep_alive():
+            # A trailer said so; the parser heeds it and would pass over what follows.
+            self._make_last()
         self._owner.control_body_complete()
 
     def on_response_complete(self) -> None:
         """The response is out; the gate takes the connection back."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
-        self._in_request = False
         self._owner.control_done()
 
     def send_400_response(self, msg: str) -> None:
         """The parser has stopped: refuse, unless it stopped behind a complete request."""
-        if self._refusal is None and self.cycle is not None and not self.cycle.more_body:
+        if self._refusal is None and self._received.body_complete:
             return
         refusal = self._refusal or InvalidRequest(
             "this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST
@@ -114,13 +174,22 @@ class ControlProtocol(HttpToolsProtocol):
 
     def abandon(self) -> None:
         """Tell the application that nobody waits for its answer any more."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._received.head_complete and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
     def response_started(self) -> bool:
         """Return whether some of the response is on the wire already."""
-        return self.cycle is not None and self.cycle.response_started
+        return self._received.head_complete and self.cycle.response_started
+
+    def response_complete(self) -> bool:
+        """Return whether the response to the request in hand is written in full."""
+        return self._received.head_complete and self.cycle.response_complete
+
+    def _make_last(self) -> None:
+        self.cycle.keep_alive = False
+        if self.cycle.response_complete:
+            self._owner.control_closes()
 
     def _refuse(self, message: str, code: Code) -> None:
         self._refusal = InvalidRequest(message, code)

@@ -42,7 +42,6 @@ from pelton.servers.inference import (
 from pelton.servers.replies import Reply, error_reply, request_id
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 LINGER_S = 2.0
@@ -160,17 +159,15 @@ class HttpGate(asyncio.BufferedProtocol):
         self._writing_paused = True
         if self._control is not None:
             self._control.pause_writing()
-        if self._state is CONTROL:
-            self.deadline_s = self._now() + self._gateway.limits.send_timeout_s
+        self._time_control()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._writing_paused = False
         if self._control is not None:
             self._control.resume_writing()
-        if self._state is CONTROL:
-            self.deadline_s = math.inf
-        elif self._state is SENDING and not self._transport.is_closing():
+        self._time_control()
+        if self._state is SENDING and not self._transport.is_closing():
             self._answered()
             self._advance()
 
@@ -194,10 +191,7 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def close_idle(self) -> None:
         """Make room for another connection."""
-        if self._transport.get_write_buffer_size():
-            self._transport.abort()
-        else:
-            self._transport.close()
+        self._transport.abort()
 
     def shutdown(self) -> None:
         """The server is ending: close now if idle, else after the answer."""
@@ -222,7 +216,10 @@ class HttpGate(asyncio.BufferedProtocol):
         """Take one request off the waiting bytes; False if its head is not complete."""
         raw = cut_head(self._waiting, self._gateway.limits.max_head_bytes)
         if raw is None:
-            self._await_head()
+            if has_begun(self._waiting) and not self._mid_head:
+                self._mid_head = True
+                self._gateway.connections.busy(self)
+                self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
             return False
         self._head = head = self._gateway.heads.read(raw)
         self._gateway.connections.busy(self)
@@ -240,13 +237,6 @@ class HttpGate(asyncio.BufferedProtocol):
             self._target = target
             self._begin_body(length)
         return True
-
-    def _await_head(self) -> None:
-        """Give the rest of a head that has begun its time."""
-        if not self._mid_head and has_begun(self._waiting):
-            self._mid_head = True
-            self._gateway.connections.busy(self)
-            self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
 
     def _begin_body(self, length: int) -> None:
         """Answer at once if the body came with its head, else receive it into a block."""
@@ -350,8 +340,7 @@ class HttpGate(asyncio.BufferedProtocol):
         length = self._head.content_length
         self._control_left = math.inf if length is None else length
         self.deadline_s = self._now() + self._gateway.limits.body_timeout_s
-        # Protocol switches are not offered; a parser that saw the wish would stop at the body.
-        self._control.begin(_UPGRADE.sub(b"", raw_head))
+        self._control.begin(raw_head)
         if self._gateway.closing:
             self._control.shutdown()
         if self._waiting and self._control_left:
@@ -370,7 +359,13 @@ class HttpGate(asyncio.BufferedProtocol):
     def control_body_complete(self) -> None:
         """The control side has the whole request, and may take its time to answer."""
         self._control_left = 0
-        self.deadline_s = math.inf
+        self._time_control()
+
+    def _time_control(self) -> None:
+        """Once the request is in, only a client that does not take the answer is hurried."""
+        if self._state is CONTROL and not self._control_left:
+            patience_s = self._gateway.limits.send_timeout_s if self._writing_paused else math.inf
+            self.deadline_s = self._now() + patience_s
 
     def control_done(self) -> None:
         """The control side has answered; the connection comes back once the body is in."""
@@ -387,7 +382,8 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def control_refused(self, error: PeltonError) -> None:
         """The control side cannot go on with this request."""
-        assert self._control is not None
+        if self._control is None or self._state is not CONTROL:
+            return
         self._control.abandon()
         if self._control.response_started():
             self._linger()

@@ -8,6 +8,7 @@ The grammar is RFC 9112.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httptools
@@ -81,7 +82,7 @@ def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
 
 def has_begun(waiting: bytearray) -> bool:
     """Tell whether a head has begun; half an empty line before it has not."""
-    return waiting not in (b"", b"\r")
+    return len(waiting) > 0 and waiting != b"\r"
 
 
 class HeadReader:
@@ -112,6 +113,15 @@ class HeadReader:
                     self._memo.clear()
                 self._memo[raw] = head
         return head
+
+
+def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return lower-case name -> value; a name sent twice holds both (RFC 9110 5.3)."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
+        values[key] = f"{values[key]}, {text}" if key in values else text
+    return values
 
 
 class _Fields:
@@ -176,10 +186,7 @@ def _checked_head(fields: _Fields) -> RequestHead:
         method=fields.method.decode("ascii"),
         path=path,
         query=query,
-        headers={
-            name.decode("latin-1"): b", ".join(all_of).decode("latin-1")
-            for name, all_of in values.items()
-        },
+        headers=joined(fields.headers),
         keep_alive=fields.version == "1.1" and not _has_token(values, b"connection", b"close"),
         content_length=length,
         expects_continue=fields.version == "1.1" and _has_token(values, b"expect", b"100-continue"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http
 from collections.abc import Iterable
 
@@ -23,12 +24,23 @@ def response_head(
         keep_alive: whether the connection goes on.
         default_headers: what every response carries, such as the date.
     """
-    lines = f"content-type: {reply.content_type}\r\ncontent-length: {reply.size}\r\n"
-    for name, value in reply.headers:
+    head = _own_lines(reply.status, reply.content_type, reply.size, reply.headers, keep_alive)
+    for key, data in default_headers:
+        head += b"%b: %b\r\n" % (key, data)
+    return head + b"\r\n"
+
+
+@functools.lru_cache(maxsize=256)
+def _own_lines(
+    status: int,
+    content_type: str,
+    size: int,
+    headers: tuple[tuple[str, str], ...],
+    keep_alive: bool,
+) -> bytes:
+    lines = f"content-type: {content_type}\r\ncontent-length: {size}\r\n"
+    for name, value in headers:
         lines += f"{name}: {value}\r\n"
     if not keep_alive:
         lines += "connection: close\r\n"
-    head = _STATUS_LINES[reply.status] + lines.encode("latin-1")
-    for key, data in default_headers:
-        head += key + b": " + data + b"\r\n"
-    return head + b"\r\n"
+    return _STATUS_LINES[status] + lines.encode("latin-1")

@@ -7,14 +7,16 @@ and the same errors.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import parse_qs
 
+import numpy as np
+
+from pelton.engine.workers import Workers
 from pelton.errors import Code, ModelFailed, PeltonError
 from pelton.messages import InferRequest, InferResponse, Value
 from pelton.servers.model_choice import chosen_model
@@ -30,10 +32,12 @@ logger = logging.getLogger("pelton.inference")
 
 _OIP_PATH = re.compile(r"/v2/models/([^/%]+)(?:/versions/([^/%]+))?/infer")
 
-QUICK_HEADER_BYTES = 16 * 1024
-"""JSON of this size decodes fast enough for the event loop; longer goes to a thread."""
+QUICK_BYTES = 16 * 1024
+"""Up to so much that costs time for each element is read or written on the event loop."""
 
-T = TypeVar("T")
+CODEC_THREADS = 2
+"""They share the interpreter lock, so more would not be faster, but one could be hogged."""
+
 Headers = Mapping[str, str]
 
 
@@ -87,6 +91,8 @@ class InferenceDoor:
         self._engine = engine
         self._limits = limits
         self._default_model = default_model
+        # Long decoding and encoding goes here, where it does not hold up other connections.
+        self._threads = Workers(CODEC_THREADS, "codec")
 
     async def answer(self, target: Target, headers: Headers, body: memoryview) -> Reply:
         """Answer one request.
@@ -116,18 +122,23 @@ class InferenceDoor:
             length = headers.get("inference-header-content-length")
             header_bytes = None if length is None else oip_message.parse_header_length(length)
             json_bytes = header_bytes if header_bytes is not None else len(body)
-            quick = json_bytes <= QUICK_HEADER_BYTES and not _has_bytes(metadata, len(body))
-            request, plan = await _here_or_in_thread(
-                quick, oip_request.decode_request, body, header_bytes, metadata, self._limits
-            )
+            quick = json_bytes <= QUICK_BYTES and not _has_bytes(metadata, len(body))
+            parts = (body, header_bytes, metadata, self._limits)
+            if quick:
+                request, plan = oip_request.decode_request(*parts)
+            else:
+                request, plan = await self._threads.run(oip_request.decode_request, *parts)
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
         request.version = target.version
         response = await self._engine.infer(request)
-        encoded = await _here_or_in_thread(
-            quick, oip_response.encode_response, response, plan, metadata
-        )
+        if plan.all_binary or _is_small(response.outputs):
+            encoded = oip_response.encode_response(response, plan, metadata)
+        else:
+            encoded = await self._threads.run(
+                oip_response.encode_response, response, plan, metadata
+            )
         if encoded.header_bytes is None:
             return Reply(200, JSON, encoded.chunks, encoded.size)
         extra = (("inference-header-content-length", str(encoded.header_bytes)),)
@@ -136,8 +147,11 @@ class InferenceDoor:
     async def _users(self, target: Target, headers: Headers, body: memoryview) -> Reply:
         try:
             form = format_of(headers.get("content-type"))
-            quick = len(body) <= form.quick_bytes
-            value, style = await _here_or_in_thread(quick, form.decode, body, self._limits)
+            quick = form.is_quick(body)
+            if quick:
+                value, style = form.decode(body, self._limits)
+            else:
+                value, style = await self._threads.run(form.decode, body, self._limits)
         except PeltonError as error:
             self._engine.refused("", error.code)
             raise
@@ -145,8 +159,9 @@ class InferenceDoor:
         extra: tuple[tuple[str, str], ...] = ()
         try:
             name = self._chosen_model(target.query, headers)
-            request = InferRequest(name, self._to_inputs(value, name))
-            said = reply_value(await self._engine.infer(request))
+            request = InferRequest(name, await self._to_inputs(value, name, quick))
+            response = await self._engine.infer(request)
+            said, quick = reply_value(response), _is_small(response.outputs)
         except PeltonError as error:
             told = request_id(headers.get("x-request-id"))
             _log_failure(error, told)
@@ -156,11 +171,16 @@ class InferenceDoor:
                 "request_id": told,
             }
             status, extra = http_status(error.code), retry_headers(error)
-        return _encoded(form, said, style, status, extra)
+        if quick or form.writes_views:
+            return _encoded(form, said, style, status, extra)
+        return await self._threads.run(_encoded, form, said, style, status, extra)
 
-    def _to_inputs(self, value: Value, name: str) -> dict[str, Value]:
+    async def _to_inputs(self, value: Value, name: str, quick: bool) -> dict[str, Value]:
         try:
-            return to_inputs(value, self._engine.metadata(name))
+            metadata = self._engine.metadata(name)
+            if quick or metadata.takes_objects:
+                return to_inputs(value, metadata)
+            return await self._threads.run(to_inputs, value, metadata)
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
@@ -184,16 +204,17 @@ def _log_failure(error: PeltonError, told: str) -> None:
 
 def _has_bytes(metadata: ModelMetadata, size: int) -> bool:
     """Tell whether a body may hold many BYTES elements, each of which costs a step."""
-    if size <= QUICK_HEADER_BYTES:
+    if size <= QUICK_BYTES:
         return False
     return metadata.takes_objects or any(spec.datatype == "BYTES" for spec in metadata.inputs)
 
 
-async def _here_or_in_thread(quick: bool, work: Callable[..., T], *args: object) -> T:
-    """Do quick work at once, and long work where it does not hold up other connections."""
-    if quick:
-        return work(*args)
-    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+def _is_small(outputs: Mapping[str, Value]) -> bool:
+    """Tell whether outputs are quick to write element by element."""
+    size = 0
+    for value in outputs.values():
+        size += value.nbytes if isinstance(value, np.ndarray) else 0
+    return size <= QUICK_BYTES
 
 
 def _encoded(

@@ -17,7 +17,7 @@ _process = os.urandom(4).hex()
 _counter = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """One answer.
 

@@ -8,7 +8,13 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from pelton.errors import Code, InvalidRequest, PeltonError
-from pelton.servers.inference import InferenceDoor, inference_target, wants_compression
+from pelton.servers.http_head import joined
+from pelton.servers.inference import (
+    Headers,
+    InferenceDoor,
+    inference_target,
+    wants_compression,
+)
 from pelton.servers.replies import Reply, error_reply, request_id
 from pelton.wire.inflate import deflate, inflate
 from pelton.wire.limits import Limits
@@ -26,11 +32,11 @@ class UnusualInference:
         # Not `request.url`: it is put together from the Host header, which is the caller's word.
         query = request.scope["query_string"].decode("latin-1")
         target = inference_target(request.scope["path"], query)
-        headers = dict(request.headers)
+        headers = joined(request.headers.raw)
         try:
             if target is None:
                 raise InvalidRequest("Not Found", Code.NOT_FOUND)
-            body = await self._body(request)
+            body = await self._body(request, headers)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except PeltonError as error:
@@ -39,10 +45,10 @@ class UnusualInference:
         coding = wants_compression(headers)
         return as_response(reply) if coding is None else await _compressed(reply, coding)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, headers: Headers) -> bytes:
         # How much may come is the protocol's business: it counts while it receives.
         received = await request.body()
-        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        coding = headers.get("content-encoding", "identity").lower()
         if coding == "identity":
             return received
         return await asyncio.to_thread(inflate, received, coding, self._limits.max_body_bytes)

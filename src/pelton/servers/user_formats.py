@@ -10,6 +10,7 @@ from pelton.errors import Code, InvalidRequest
 from pelton.messages import Value
 from pelton.wire import msgpack_numpy, pickled, strict_json
 from pelton.wire.limits import Limits
+from pelton.wire.pickle_frame import opcode_bytes
 
 Chunks = list[bytes | memoryview]
 
@@ -22,13 +23,21 @@ class Format:
         media_type: how the reply is labelled.
         decode: body -> value, and the style in which the caller wrote it.
         encode: value, style -> chunks.
-        quick_bytes: bodies up to this size decode fast enough for the event loop.
+        slow_bytes: how many bytes of a body cost time to decode, each by itself.
+        quick_bytes: with up to so many of them, decoding is quick enough for the event loop.
+        writes_views: whether arrays are written without looking at their elements.
     """
 
     media_type: str
     decode: Callable[[memoryview, Limits], tuple[Value, Any]]
     encode: Callable[[Value, Any], Chunks]
+    slow_bytes: Callable[[memoryview], int]
     quick_bytes: int
+    writes_views: bool
+
+    def is_quick(self, body: memoryview) -> bool:
+        """Tell whether a body may be decoded on the event loop."""
+        return self.slow_bytes(body) <= self.quick_bytes
 
 
 def _decode_json(body: memoryview, limits: Limits) -> tuple[Value, None]:
@@ -39,9 +48,13 @@ def _encode_json(value: Value, _style: None) -> Chunks:
     return [strict_json.dumps(value)]
 
 
-PICKLE = Format("application/octet-stream", pickled.decode, pickled.encode, 16 * 1024)
-JSON = Format("application/json", _decode_json, _encode_json, 16 * 1024)
-MSGPACK = Format("application/msgpack", msgpack_numpy.decode, msgpack_numpy.encode, 256 * 1024)
+PICKLE = Format(
+    "application/octet-stream", pickled.decode, pickled.encode, opcode_bytes, 16 * 1024, True
+)
+JSON = Format("application/json", _decode_json, _encode_json, len, 16 * 1024, False)
+MSGPACK = Format(
+    "application/msgpack", msgpack_numpy.decode, msgpack_numpy.encode, len, 16 * 1024, True
+)
 
 _BY_MEDIA_TYPE = {
     "application/octet-stream": PICKLE,

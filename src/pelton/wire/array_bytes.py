@@ -58,5 +58,7 @@ def bytes_of(array: Array) -> memoryview:
     Returns:
         A view of the array where it lies that way already, else of one copy.
     """
+    if array.dtype.str[0] != ">" and array.flags.c_contiguous and array.size:
+        return array.data.cast("B")
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     return flat.view(np.uint8).data

@@ -36,7 +36,7 @@ _TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 _SHARED_MEMORY = "shared_memory_"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedMessage:
     """A request or response, ready to be written.
 
@@ -77,6 +77,13 @@ class ReplyPlan:
 
     outputs: tuple[WantedOutput, ...] = ()
     binary: bool = False
+
+    @property
+    def all_binary(self) -> bool:
+        """Whether every output is sent as it lies in memory."""
+        if not self.outputs:
+            return self.binary
+        return all(output.binary and not output.classification for output in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,12 @@ def encode_response(
             are no text as JSON, or the classes of something that holds no scores.
         ModelFailed: an output is nothing that the protocol can carry.
     """
-    declared = {spec.name: spec.datatype for spec in metadata.outputs}
-    wanted = {output.name: output for output in plan.outputs}
+    wanted = {output.name: output for output in plan.outputs} if plan.outputs else {}
     entries: list[bytes] = []
     binaries: list[Buffer] = []
     for name, value in response.outputs.items():
         want = wanted.get(name) or WantedOutput(name, plan.binary)
-        row, array = _as_tensor(name, value, declared.get(name))
+        row, array = _as_tensor(name, value, metadata)
         what = f"output {name!r:.60}"
         if want.classification:
             array = classify(array, want.classification, metadata.labels_of(name), what)
@@ -89,7 +88,7 @@ def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": shape}
 
 
-def _as_tensor(name: str, value: Value, declared: str | None) -> tuple[Datatype, Array]:
+def _as_tensor(name: str, value: Value, metadata: ModelMetadata) -> tuple[Datatype, Array]:
     """Find a value's datatype; what is no array yet becomes one, if it cleanly does."""
     array = value if isinstance(value, np.ndarray) else _made_array(name, value)
     try:
@@ -98,8 +97,10 @@ def _as_tensor(name: str, value: Value, declared: str | None) -> tuple[Datatype,
             array = bytes_array(array.ravel().tolist(), "its data").reshape(array.shape)
     except InvalidRequest as error:
         raise ModelFailed(f"the model's output {name!r:.60} cannot be sent: {error}") from error
-    if declared == "BF16" and row.name == "FP32":
-        row = DATATYPES["BF16"]
+    if row.name == "FP32":
+        for spec in metadata.outputs:
+            if spec.datatype == "BF16" and spec.name == name:
+                return DATATYPES["BF16"], array
     return row, array
 
 

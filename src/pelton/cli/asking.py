@@ -1,0 +1,53 @@
+"""What the commands that ask a running server have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from pelton.client import Client, Timeouts
+from pelton.client.options import DEFAULT_URL
+from pelton.errors import PeltonError, SettingsError
+from pelton.setting_values import parse_duration
+
+FAILED, WRONG_USE = 1, 2
+"""Exit codes: the server could not or would not; the command itself was wrong."""
+
+Url = Annotated[str, typer.Option("--url", help="Where the server is.")]
+
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="For everything, such as 10s or 500ms.")
+]
+
+__all__ = ["DEFAULT_URL", "FAILED", "Timeout", "Url", "asking"]
+
+
+@contextmanager
+def asking(command: str, url: str, timeout: str) -> Iterator[Client]:
+    """Give a client, and turn what goes wrong with it into one sentence and an exit code.
+
+    Args:
+        command: how the sentence begins, such as `pelton infer`.
+        url: the server.
+        timeout: how long each request may take, as it was typed.
+    """
+    try:
+        with Client(url, timeouts=Timeouts(request_s=_seconds(timeout))) as client:
+            yield client
+    except PeltonError as error:
+        print(f"{command}: {error.message}", file=sys.stderr)
+        code = WRONG_USE if isinstance(error, SettingsError) else FAILED
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _seconds(timeout: str) -> float:
+    try:
+        return parse_duration(timeout)
+    except ValueError as error:
+        raise SettingsError(f"--timeout is {timeout!r:.40}; it has to be {error}") from None

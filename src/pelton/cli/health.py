@@ -1,0 +1,32 @@
+"""`pelton health`: whether a server lives, takes work, and with which models."""
+
+from __future__ import annotations
+
+import typer
+
+from pelton.cli.asking import DEFAULT_URL, FAILED, Timeout, Url, asking
+
+
+def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:
+    """Say whether a server lives and takes work.
+
+    Exits with 0 when it is ready, and with 1 when it is not or cannot be reached.
+
+    Examples:
+      pelton health
+      pelton health --url https://robot.example/pelton
+      until pelton health --timeout 1s; do sleep 1; done
+    """
+    with asking("pelton health", url, timeout) as client:
+        live, ready = client.server_live(), client.server_ready()
+        typer.echo(f"live    {_yes(live)}")
+        typer.echo(f"ready   {_yes(ready)}")
+        for model in client.models():
+            versions = ", ".join(model.versions)
+            typer.echo(f"model   {model.name} {versions} {model.state}".rstrip())
+        if not ready:
+            raise typer.Exit(FAILED)
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"

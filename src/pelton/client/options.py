@@ -1,0 +1,93 @@
+"""How long a client waits and how often it tries: two small records."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pelton.errors import SettingsError
+
+DEFAULT_URL = "http://127.0.0.1:50000"
+"""Where `pelton serve` listens if nothing else is said."""
+
+MAX_CONNECTIONS = 64
+"""Connections that one client opens at once."""
+
+MAX_REPLY_BYTES = 1024**3
+"""Largest reply that a client takes: a bound against mistakes, not a budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each part of a call may take, in seconds.
+
+    Attributes:
+        connect_s: to reach the server, TLS included. Looking up a host name is not bounded.
+        attempt_s: one try, from taking a connection to the last byte of the answer; None means
+            whatever `request_s` leaves.
+        request_s: the whole call, with every repetition and the pauses between them.
+        idle_s: how long an unused connection is kept for the next request. Shorter than the
+            server keeps it, so that the server seldom closes it under a request.
+
+    Raises:
+        SettingsError: a value is not a positive number.
+    """
+
+    connect_s: float = 5.0
+    attempt_s: float | None = None
+    request_s: float = 60.0
+    idle_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect_s", "attempt_s", "request_s", "idle_s"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise SettingsError(f"Timeouts.{name} must be a positive number, not {value!r:.40}")
+
+    def attempt_end_s(self, now_s: float, end_s: float) -> float:
+        """Return when a try that begins now must end, given when the whole call must.
+
+        Both times and the result are seconds of the same monotonic clock.
+        """
+        return end_s if self.attempt_s is None else min(end_s, now_s + self.attempt_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a request is tried, where trying again is safe.
+
+    Attributes:
+        attempts: tries in all; 1 never repeats.
+        first_delay_s: upper bound of the pause before the second try; it doubles with each try.
+        max_delay_s: upper bound of any pause that the server did not ask for.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    attempts: int = 3
+    first_delay_s: float = 0.1
+    max_delay_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise SettingsError(f"Retries.attempts must be at least 1, not {self.attempts!r:.40}")
+        for name in ("first_delay_s", "max_delay_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsError(f"Retries.{name} must not be negative, not {value!r:.40}")
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+DEFAULT_RETRIES = Retries()
+
+
+def check_positive(**numbers: int) -> None:
+    """Check options that count something.
+
+    Raises:
+        SettingsError: one is less than 1; the message gives its name.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise SettingsError(f"{name} must be at least 1, not {number!r:.40}")

@@ -1,0 +1,92 @@
+"""Sockets that never block: each step moves bytes or says what to wait for.
+
+Connecting, the TLS handshake and a whole exchange are written once, as generators that yield a
+`Wait` where the socket is not ready. Whoever drives one does the waiting: with `poll` in a
+thread (`blocking.py`) or with an event loop (`looping.py`). When time is up the driver throws
+`TimeoutError` into the generator, which knows what was going on and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Wait(NamedTuple):
+    """What must happen before the next step.
+
+    Attributes:
+        fd: descriptor to wait on.
+        readable: go on when it can be read.
+        writable: go on when it can be written.
+        until_s: throw `TimeoutError` at this time of `time.monotonic`, if not before.
+    """
+
+    fd: int
+    readable: bool
+    writable: bool
+    until_s: float = math.inf
+
+
+YIELD = Wait(-1, readable=False, writable=False)
+"""Nothing to wait for, but others on the same event loop may go first."""
+
+Steps = Generator[Wait, None, T]
+
+
+class Stream(Protocol):
+    """A connected socket, plain or TLS, whose methods never block.
+
+    `OSError` means that the connection is lost.
+    """
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+    def send(self, pieces: Sequence[memoryview]) -> int | Wait:
+        """Send some of the pieces, in order; return the bytes taken, or what to wait for."""
+        ...
+
+    def receive(self, buffer: memoryview) -> int | Wait:
+        """Receive into `buffer`; return the bytes received, 0 for the end, or what to wait for."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class PlainStream:
+    """TCP without TLS."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._to_read = Wait(sock.fileno(), readable=True, writable=False)
+        self._to_write = Wait(sock.fileno(), readable=False, writable=True)
+
+    def fileno(self) -> int:
+        """See `Stream`."""
+        return self._sock.fileno()
+
+    def send(self, pieces: Sequence[memoryview]) -> int | Wait:
+        """See `Stream`; the kernel copies straight from the pieces."""
+        try:
+            return self._sock.sendmsg(pieces)
+        except BlockingIOError:
+            return self._to_write
+
+    def receive(self, buffer: memoryview) -> int | Wait:
+        """See `Stream`."""
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return self._to_read
+
+    def close(self) -> None:
+        """See `Stream`."""
+        self._sock.close()
