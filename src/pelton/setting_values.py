@@ -24,7 +24,10 @@ class Form:
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_DURATION = re.compile(
+    r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII
+)
+_A_DURATION = "a duration such as 30s, 250ms or 1h30m"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
@@ -39,12 +42,14 @@ def parse_size(written: str) -> int:
 def parse_duration(written: str) -> float:
     """Read seconds from a duration such as `90`, `1.5s`, `250ms` or `1h30m`."""
     written = written.strip()
+    if "_" in written:  # which Python allows between digits
+        raise ValueError(_A_DURATION)
     try:
         seconds = float(written)
     except ValueError:
         found = _DURATION.fullmatch(written)
         if not written or found is None:
-            raise ValueError("a duration such as 30s, 250ms or 1h30m") from None
+            raise ValueError(_A_DURATION) from None
         hours, minutes, whole, milli = (float(part or 0) for part in found.groups())
         seconds = hours * 3600 + minutes * 60 + whole + milli / 1000
     if not (math.isfinite(seconds) and seconds >= 0):

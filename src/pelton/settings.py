@@ -191,7 +191,7 @@ def _from_file(file: Path) -> dict[str, str]:
         table = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"the settings file {file} is not valid TOML: {error}") from None
     given = {}
     for name, value in table.items():

@@ -2,14 +2,13 @@
 
 Most requests for small models never wait. A task for each would cost more than the model:
 a trip through the loop's ready queue before, and another after. Python 3.12 has the idea as
-eager tasks; this is the same for 3.11.
+eager tasks; this works on 3.11 too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 
@@ -27,22 +26,35 @@ def start(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         awaited = coroutine.send(None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_resume(coroutine, awaited))
+    return asyncio.get_running_loop().create_task(_Rest(coroutine, awaited))
 
 
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
-    """Carry on a coroutine that waits for `awaited`, as its task would have."""
-    step: Callable[[Any], Any]
-    value: Any
-    while True:
-        try:
-            sent = yield awaited
-        except BaseException as error:  # noqa: BLE001 -- cancellation belongs to the coroutine
-            step, value = coroutine.throw, error
-        else:
-            step, value = coroutine.send, sent
-        try:
-            awaited = step(value)
-        except StopIteration:
-            return
+class _Rest(Coroutine[Any, Any, None]):
+    """What is left of a coroutine that has run to its first wait."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+        self._begun = False
+
+    def send(self, value: Any) -> Any:
+        """Tell the task what is waited for, at its first step; then go on."""
+        if not self._begun:
+            self._begun = True
+            return self._awaited
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Pass an error on; a task that is cancelled before its first step cancels the wait."""
+        if not self._begun:
+            self._begun = True
+            if isinstance(self._awaited, asyncio.Future) and self._awaited.cancel():
+                return self._awaited
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """Give the coroutine up."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("only a task carries this on")

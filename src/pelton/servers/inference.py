@@ -158,8 +158,7 @@ class InferenceDoor:
         status = 200
         extra: tuple[tuple[str, str], ...] = ()
         try:
-            name = self._chosen_model(target.query, headers)
-            request = InferRequest(name, await self._to_inputs(value, name, quick))
+            request = await self._users_request(target, headers, value, quick)
             response = await self._engine.infer(request)
             said, quick = reply_value(response), _is_small(response.outputs)
         except PeltonError as error:
@@ -175,12 +174,16 @@ class InferenceDoor:
             return _encoded(form, said, style, status, extra)
         return await self._threads.run(_encoded, form, said, style, status, extra)
 
-    async def _to_inputs(self, value: Value, name: str, quick: bool) -> dict[str, Value]:
+    async def _users_request(
+        self, target: Target, headers: Headers, value: Value, quick: bool
+    ) -> InferRequest:
+        name = ""
         try:
+            name = self._chosen_model(target.query, headers)
             metadata = self._engine.metadata(name)
             if quick or metadata.takes_objects:
-                return to_inputs(value, metadata)
-            return await self._threads.run(to_inputs, value, metadata)
+                return InferRequest(name, to_inputs(value, metadata))
+            return InferRequest(name, await self._threads.run(to_inputs, value, metadata))
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
