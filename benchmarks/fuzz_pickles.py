@@ -244,16 +244,17 @@ def main() -> int:
     started_s = time.perf_counter()
     found = Found()
     round_seed = arguments.seed * 1_000_000
-    left = arguments.mutations
-    while left > 0:
-        elapsed_s = time.perf_counter() - started_s
-        if arguments.minutes is not None:
-            left = ROUND if elapsed_s < 60 * arguments.minutes else 0
-        count = min(left, ROUND)
-        if count:
-            found.add(run_round(round_seed, count))
-            round_seed += 1
-            left -= count
+    judged = 0
+    while True:
+        if arguments.minutes is None:
+            count = min(ROUND, arguments.mutations - judged)
+        else:
+            count = ROUND if time.perf_counter() - started_s < 60 * arguments.minutes else 0
+        if count <= 0:
+            break
+        found.add(run_round(round_seed, count))
+        round_seed += 1
+        judged += count
     elapsed_s = time.perf_counter() - started_s
     print(
         f"{found.total} mutations in {elapsed_s:.0f} s: {found.accepted} read, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import environments
@@ -36,26 +37,34 @@ def pelton(model: Path) -> Launch:
     )
 
 
-def fastapi(model: Path) -> Launch:
-    """One process of uvicorn."""
+def fastapi(model: Path, handler: str = "def") -> Launch:
+    """One process of uvicorn; the handler runs in its thread pool, or on the loop (`async`)."""
     port = free_port()
     server = HERE / "peers" / "fastapi_onnx.py"
     return Launch(
-        [environments.python_of("fastapi"), server, str(port), model], port, "/openapi.json"
+        [environments.python_of("fastapi"), server, str(port), model, handler],
+        port,
+        "/openapi.json",
     )
 
 
-def mlserver(model: Path) -> Launch:
-    """One process of MLServer: no worker processes, nothing logged for each request."""
+def mlserver(model: Path, workers: int = 1) -> Launch:
+    """MLServer, nothing logged for each request.
+
+    Args:
+        model: the ONNX file.
+        workers: processes that run the model; MLServer's default is 1, and with 0 the process
+            that receives the request runs it.
+    """
     port = free_port()
-    folder = environments.home() / "mlserver"
+    folder = environments.home() / f"mlserver-{workers}"
     folder.mkdir(exist_ok=True)
     settings = {
         "host": "127.0.0.1",
         "http_port": port,
         "grpc_port": free_port(),
         "metrics_endpoint": None,
-        "parallel_workers": 0,
+        "parallel_workers": workers,
         "debug": False,
     }
     model_settings = {
@@ -74,4 +83,10 @@ def mlserver(model: Path) -> Launch:
     )
 
 
-PEERS = {"pelton": pelton, "fastapi": fastapi, "mlserver": mlserver}
+PEERS = {
+    "pelton": pelton,
+    "fastapi": fastapi,
+    "fastapi-async": partial(fastapi, handler="async"),
+    "mlserver": mlserver,
+    "mlserver-0": partial(mlserver, workers=0),
+}
