@@ -23,7 +23,7 @@ Timeout = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="For everything, such as 10s or 500ms.")
 ]
 
-__all__ = ["DEFAULT_URL", "FAILED", "Timeout", "Url", "asking"]
+__all__ = ["DEFAULT_URL", "FAILED", "Timeout", "Url", "asking", "printable"]
 
 
 @contextmanager
@@ -39,11 +39,18 @@ def asking(command: str, url: str, timeout: str) -> Iterator[Client]:
         with Client(url, timeouts=Timeouts(request_s=_seconds(timeout))) as client:
             yield client
     except PeltonError as error:
-        print(f"{command}: {error.message}", file=sys.stderr)
+        print(f"{command}: {printable(error.message)}", file=sys.stderr)
         code = WRONG_USE if isinstance(error, SettingsError) else FAILED
         raise typer.Exit(code) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal: the text may come from anybody's server."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _seconds(timeout: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import pelton
-from pelton.cli import doctor, serve, show_settings
+from pelton.cli import doctor, health, infer, models, serve, show_settings
 
 app = typer.Typer(
     name="pelton",
@@ -16,6 +16,9 @@ app = typer.Typer(
 )
 
 app.command("serve")(serve.command)
+app.command("infer")(infer.command)
+app.command("health")(health.command)
+app.command("models")(models.command)
 app.command("doctor")(doctor.command)
 app.command("settings")(show_settings.command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pelton.cli.asking import DEFAULT_URL, FAILED, Timeout, Url, asking
+from pelton.cli.asking import DEFAULT_URL, FAILED, Timeout, Url, asking, printable
 
 
 def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:
@@ -22,8 +22,8 @@ def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:
         typer.echo(f"live    {_yes(live)}")
         typer.echo(f"ready   {_yes(ready)}")
         for model in client.models():
-            versions = ", ".join(model.versions)
-            typer.echo(f"model   {model.name} {versions} {model.state}".rstrip())
+            told = " ".join((model.name, *model.versions, model.state))
+            typer.echo(f"model   {printable(told)}")
         if not ready:
             raise typer.Exit(FAILED)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pelton.cli.asking import printable
 from pelton.errors import InvalidRequest
 from pelton.messages import InferResponse, Value
 from pelton.tensors import Array, datatype_name
@@ -34,7 +35,7 @@ def value_for_programs(value: Value) -> str:
 
 def for_people(response: InferResponse) -> str:
     """Write an answer with datatypes, shapes, ranges and the first values."""
-    title = f"{response.model}, version {response.version}"
+    title = printable(f"{response.model}, version {response.version}")
     return "\n".join([title, *(_tensor(name, each) for name, each in response.outputs.items())])
 
 
@@ -46,13 +47,15 @@ def value_for_people(value: Value) -> str:
 
 
 def _named(name: str, value: Value) -> str:
-    return _tensor(name, value) if isinstance(value, np.ndarray) else f"{name}  {value!r}"
+    return (
+        _tensor(name, value) if isinstance(value, np.ndarray) else f"{printable(name)}  {value!r}"
+    )
 
 
 def _tensor(name: str, array: Array) -> str:
     kind = _datatype(array)
     shown = np.array2string(array, precision=6, suppress_small=True, threshold=64, prefix="  ")
-    return f"{name}  {kind} {list(array.shape)}{_range(array)}\n  {shown}"
+    return f"{printable(name)}  {kind} {list(array.shape)}{_range(array)}\n  {shown}"
 
 
 def _datatype(array: Array) -> str:

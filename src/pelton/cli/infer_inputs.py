@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,10 @@ def _array(file: str) -> Array:
         raise wrong(
             f"cannot read {file}: {problem.strerror or 'it is no .npy file'}", "--npy"
         ) from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile):
         raise wrong(f"{file} is no .npy file of plain numbers or text", "--npy") from None
     if not isinstance(loaded, np.ndarray):
+        loaded.close()
         raise wrong(f"{file} holds several arrays; give a .npy file with one", "--npy")
     return loaded
 

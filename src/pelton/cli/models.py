@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pelton.cli.asking import DEFAULT_URL, Timeout, Url, asking
+from pelton.cli.asking import DEFAULT_URL, Timeout, Url, asking, printable
 from pelton.client import ModelDescription
 from pelton.specs import TensorSpec
 
@@ -34,10 +34,10 @@ def _show(models: Iterable[ModelDescription]) -> None:
         table.add_column(heading, overflow="fold")
     for model in models:
         cells = (
-            model.name,
-            ", ".join(model.versions),
-            model.state,
-            model.platform,
+            printable(model.name),
+            printable(", ".join(model.versions)),
+            printable(model.state),
+            printable(model.platform),
             _lines(model.inputs),
             _lines(model.outputs),
         )
@@ -50,7 +50,7 @@ def _lines(specs: Iterable[TensorSpec]) -> str:
     """Write tensors one to a line; -1, which stands for any size, as a question mark."""
     return (
         "\n".join(
-            f"{spec.name}: {spec.datatype} "
+            f"{printable(spec.name)}: {printable(spec.datatype)} "
             f"[{', '.join('?' if dim == -1 else str(dim) for dim in spec.shape)}]"
             for spec in specs
         )

@@ -14,7 +14,7 @@ from pelton.client.failure import all_busy
 from pelton.client.http1 import Reply, Request
 from pelton.client.idle import IdleConnections
 from pelton.client.opening import Peer, open_connection, unreachable
-from pelton.client.stream import YIELD, Steps, Wait
+from pelton.client.stream import YIELD, PatientStream, Steps, Wait
 
 T = TypeVar("T")
 
@@ -34,6 +34,9 @@ def drive(steps: Steps[T], deadline_s: float) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        # What was begun ends now, not when somebody forgets a traceback: a socket is closed.
+        steps.close()
 
 
 def _await_ready(wait: Wait, until_s: float) -> bool:
@@ -97,4 +100,4 @@ class Transport:
             resolved = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except OSError as cause:
             raise unreachable(address, cause) from cause
-        return drive(open_connection(self._peer, resolved), deadline_s)
+        return drive(open_connection(self._peer, resolved, PatientStream), deadline_s)

@@ -190,7 +190,7 @@ class Calls:
     def _request(
         self, method: str, path: str, fields: list[tuple[str, str]], chunks: Chunks
     ) -> Request:
-        head = build_head(method, self._prefix + path, [*self._fields, *fields])
+        head = build_head(method, self._prefix + path, (*self._fields, *fields))
         return Request(head, tuple(memoryview(chunk) for chunk in chunks))
 
 

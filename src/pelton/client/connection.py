@@ -74,7 +74,7 @@ class Connection:
         self._unasked.register(stream.fileno(), select.POLLIN)
 
     def is_quiet(self) -> bool:
-        """Say whether the server has neither hung up nor spoken without being asked."""
+        """Say whether the server has neither hung up nor spoken; what it said waits to be read."""
         return not self._unasked.poll(0)
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Connection:
             except (BrokenPipeError, ConnectionResetError):
                 return
             if isinstance(sent, Wait):
-                if isinstance(self._receive_some(reader), Wait):
+                if self.is_quiet() or isinstance(self._receive_some(reader), Wait):
                     yield sent._replace(readable=True)
                 continue
             outgoing.left(sent)

@@ -11,9 +11,11 @@ Message framing follows RFC 9112, section 6.3; the head is parsed by llhttp thro
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import httptools
 import numpy as np
@@ -83,7 +85,8 @@ def check_headers(fields: Iterable[tuple[str, str]]) -> None:
             raise SettingsError(f"the value of the header {name:.60} holds a character it may not")
 
 
-def build_head(method: str, target: str, fields: Iterable[tuple[str, str]]) -> bytes:
+@functools.lru_cache(maxsize=256)
+def build_head(method: str, target: str, fields: tuple[tuple[str, str], ...]) -> bytes:
     """Write a request's head (RFC 9112, section 3).
 
     Args:
@@ -93,6 +96,28 @@ def build_head(method: str, target: str, fields: Iterable[tuple[str, str]]) -> b
     """
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class _Head(NamedTuple):
+    """A reply's head."""
+
+    status: int
+    version: str
+    headers: dict[str, str]
+
+
+@functools.lru_cache(maxsize=64)
+def _read_head(head: bytes) -> _Head:
+    """Parse a head; a server on a kept connection sends the same one until the date changes."""
+    found = _Found()
+    parser = httptools.HttpResponseParser(found)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        raise BadReply("it switched to another protocol without being asked") from None
+    except httptools.HttpParserError as error:
+        raise BadReply(f"it does not speak HTTP/1.1 ({error})") from None
+    return _Head(parser.get_status_code(), parser.get_http_version(), found.headers)
 
 
 class _Found:
@@ -159,9 +184,12 @@ class ReplyReader:
         self._stage = _Stage.HEAD
         self._filled = 0
         self._framing_bytes = 0
+        self._head = b""
         self._status = 0
+        self._headers: dict[str, str] = {}
+        self._found = _Found()
+        self._parser: httptools.HttpResponseParser
         self._body = memoryview(b"")
-        self._begin_head()
 
     @property
     def done(self) -> bool:
@@ -172,7 +200,7 @@ class ReplyReader:
     def reply(self) -> Reply:
         """The reply, once done."""
         assert self.done
-        return Reply(self._status, self._found.headers, self._body)
+        return Reply(self._status, self._headers, self._body)
 
     def buffer(self) -> memoryview:
         """Return the memory for the next bytes; never empty while the reply is not done."""
@@ -205,40 +233,28 @@ class ReplyReader:
             self._finish(memoryview(self._found.body))
         return self.done
 
-    def _begin_head(self) -> None:
-        self._found = _Found()
-        self._parser = httptools.HttpResponseParser(self._found)
-
     def _read_heads(self, search_from: int) -> None:
         """Read the final head, and any interim ones (1xx) before it, from the scratch memory."""
         begin = 0
         while (blank := self._scratch.find(b"\r\n\r\n", search_from, self._filled)) >= 0:
             end = blank + 4
-            self._parse_head(self._view[begin:end])
-            if self._status >= 200:
+            self._head = bytes(self._view[begin:end])
+            head = _read_head(self._head)
+            if head.status >= 200:
                 self.answered = True
-                self._begin_body(self._view[end : self._filled])
+                self._begin_body(head, self._view[end : self._filled])
                 return
-            self._begin_head()
             begin = search_from = end
         self._filled -= begin
         self._scratch[: self._filled] = self._scratch[begin : begin + self._filled]
         if self._filled == len(self._scratch):
             raise BadReply(f"its head is larger than {len(self._scratch)} bytes")
 
-    def _parse_head(self, head: memoryview) -> None:
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            raise BadReply("it switched to another protocol without being asked") from None
-        except httptools.HttpParserError as error:
-            raise BadReply(f"it does not speak HTTP/1.1 ({error})") from None
-        self._status = self._parser.get_status_code()
-
-    def _begin_body(self, rest: memoryview) -> None:
+    def _begin_body(self, head: _Head, rest: memoryview) -> None:
         """Choose how the body is delimited, and take what came together with the head."""
-        headers = self._found.headers
-        persistent = self._parser.get_http_version() == "1.1" and not _says_close(headers)
+        self._status, self._headers = head.status, dict(head.headers)
+        headers = head.headers
+        persistent = head.version == "1.1" and not _says_close(headers)
         # llhttp has refused both fields together, and lengths that are repeated or no numbers.
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if self._status in (204, 304):
@@ -248,6 +264,8 @@ class ReplyReader:
                 raise BadReply(f"it uses the transfer coding {coding!r:.40}")
             self.keep_alive = persistent
             self._stage = _Stage.CHUNKED
+            self._parser = httptools.HttpResponseParser(self._found)
+            self._parser.feed_data(self._head)
             self._append(rest)
         elif length is not None:
             self.keep_alive = persistent and len(rest) <= int(length)
@@ -258,7 +276,7 @@ class ReplyReader:
 
     def _begin_length(self, size: int, rest: memoryview) -> None:
         self._check_size(size)
-        json_part = self._found.headers.get(_JSON_PART, "")
+        json_part = self._headers.get(_JSON_PART, "")
         self._body = _aligned(size, int(json_part) if _LENGTH.fullmatch(json_part) else 0)
         self._filled = min(size, len(rest))
         self._body[: self._filled] = rest[: self._filled]

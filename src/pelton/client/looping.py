@@ -38,6 +38,9 @@ async def drive(steps: Steps[T], deadline_s: float) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        # What was begun ends now, not when somebody forgets a traceback: a socket is closed.
+        steps.close()
 
 
 async def _await_ready(wait: Wait, until_s: float) -> bool:

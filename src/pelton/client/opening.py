@@ -60,11 +60,14 @@ def peer_of(url: str, tls: ssl.SSLContext | None, connect_s: float) -> Peer:
     return Peer(address, tls, connect_s)
 
 
-def open_connection(peer: Peer, resolved: Sequence[Resolved]) -> Steps[Connection]:
+def open_connection(
+    peer: Peer, resolved: Sequence[Resolved], plain: type[PlainStream] = PlainStream
+) -> Steps[Connection]:
     """Connect to the first address that answers.
 
     Args:
         peer: the server.
+        plain: what carries bytes without TLS.
         resolved: its addresses; each gets an equal share of the time that is left, so that one
             that swallows packets does not hide the others.
 
@@ -81,7 +84,8 @@ def open_connection(peer: Peer, resolved: Sequence[Resolved]) -> Steps[Connectio
         except NoReply as lost:
             failure = lost
         else:
-            return Connection((yield from _secure(peer, sock, until_s)), str(peer.address))
+            stream = plain(sock) if peer.tls is None else (yield from _secure(peer, sock, until_s))
+            return Connection(stream, str(peer.address))
     raise failure
 
 
@@ -118,8 +122,7 @@ def _connect(address: Address, resolved: Resolved, until_s: float) -> Steps[sock
 
 
 def _secure(peer: Peer, sock: socket.socket, until_s: float) -> Steps[Stream]:
-    if peer.tls is None:
-        return PlainStream(sock)
     from pelton.client.tls import handshake
 
+    assert peer.tls is not None
     return (yield from handshake(sock, peer.tls, peer.address, until_s))

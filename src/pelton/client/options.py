@@ -41,7 +41,9 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in ("connect_s", "attempt_s", "request_s", "idle_s"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if name == "attempt_s" and value is None:
+                continue
+            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
                 raise SettingsError(f"Timeouts.{name} must be a positive number, not {value!r:.40}")
 
     def attempt_end_s(self, now_s: float, end_s: float) -> float:

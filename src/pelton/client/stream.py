@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import socket
+import struct
 from collections.abc import Generator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -34,6 +35,9 @@ class Wait(NamedTuple):
 
 YIELD = Wait(-1, readable=False, writable=False)
 """Nothing to wait for, but others on the same event loop may go first."""
+
+_MOMENT_US = 50_000
+"""How long a `PatientStream` blocks, microseconds; a deadline may be passed by as much."""
 
 Steps = Generator[Wait, None, T]
 
@@ -90,3 +94,19 @@ class PlainStream:
     def close(self) -> None:
         """See `Stream`."""
         self._sock.close()
+
+
+class PatientStream(PlainStream):
+    """TCP for a thread: a call blocks in the kernel for a moment before it says what to wait for.
+
+    The kernel takes a big body in many small helpings. A thread that waits for each with `poll`
+    is woken each time; one that is blocked in `sendmsg` is woken when all is taken. The moment is
+    bounded, so that a server that answers early, or a deadline, is still noticed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        sock.setblocking(True)
+        moment = struct.pack("ll", 0, _MOMENT_US)  # a `struct timeval`
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)

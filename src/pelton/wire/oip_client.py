@@ -1,9 +1,14 @@
-"""The Open Inference Protocol from the client's side: requests out, responses in."""
+"""The Open Inference Protocol from the client's side: requests out, responses in.
+
+A program asks the same thing again and again, and only the numbers differ. So the JSON parts of
+requests that say nothing special are remembered, and what the JSON parts of answers mean.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +18,34 @@ from pelton.tensors import Array, Datatype, datatype, datatype_name
 from pelton.wire import strict_json
 from pelton.wire.array_bytes import Buffer
 from pelton.wire.limits import Limits
-from pelton.wire.oip_message import EncodedMessage, check_not_reserved, message, read_tensors, split
+from pelton.wire.oip_message import (
+    REMEMBERED_HEADER_BYTES,
+    EncodedMessage,
+    TensorEntry,
+    check_not_reserved,
+    message,
+    read_tensors,
+    split,
+)
 from pelton.wire.oip_tensors import encode_binary
+
+
+class _Sent(NamedTuple):
+    """An input as the JSON part tells of it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+class _Answer(NamedTuple):
+    """The JSON part of a response, checked."""
+
+    model: str
+    version: str
+    id: str
+    outputs: tuple[TensorEntry, ...]
 
 
 def encode_request(
@@ -43,19 +74,39 @@ def encode_request(
         InvalidRequest: an array has no datatype in the protocol or not the given one, or a
             parameter's name is reserved.
     """
-    own = dict(parameters or {})
-    check_not_reserved(own)
-    header: dict[str, Any] = {"id": request_id} if request_id else {}
-    entries: list[dict[str, Any]] = []
+    entries: list[_Sent] = []
     binaries: list[Buffer] = []
     for name, array in inputs.items():
-        row = _row_for(name, array, (datatypes or {}).get(name))
+        row = _row_for(name, array, datatypes.get(name) if datatypes else None)
         binary = encode_binary(row, array, f"input {name!r:.60}")
         binaries.append(binary)
-        size = {"binary_data_size": len(binary)}
-        entry = {"name": name, "shape": array.shape, "datatype": row.name, "parameters": size}
-        entries.append(entry)
-    header["inputs"] = entries
+        entries.append(_Sent(name, row.name, array.shape, len(binary)))
+    if request_id or parameters:
+        own = dict(parameters or {})
+        check_not_reserved(own)
+        header = _header(tuple(entries), tuple(outputs), request_id, own)
+    else:
+        header = _usual_header(tuple(entries), tuple(outputs))
+    return message(header, binaries)
+
+
+def _header(
+    inputs: tuple[_Sent, ...],
+    outputs: tuple[str, ...],
+    request_id: str,
+    parameters: Mapping[str, Parameter],
+) -> bytes:
+    header: dict[str, Any] = {"id": request_id} if request_id else {}
+    header["inputs"] = [
+        {
+            "name": each.name,
+            "shape": each.shape,
+            "datatype": each.datatype,
+            "parameters": {"binary_data_size": each.size},
+        }
+        for each in inputs
+    ]
+    own = dict(parameters)
     if outputs:
         binary_data = {"binary_data": True}
         header["outputs"] = [{"name": name, "parameters": binary_data} for name in outputs]
@@ -63,7 +114,12 @@ def encode_request(
         own["binary_data_output"] = True
     if own:
         header["parameters"] = own
-    return message(strict_json.dumps(header), binaries)
+    return strict_json.dumps(header)
+
+
+@functools.lru_cache(maxsize=256)
+def _usual_header(inputs: tuple[_Sent, ...], outputs: tuple[str, ...]) -> bytes:
+    return _header(inputs, outputs, "", {})
 
 
 def decode_response(body: memoryview, header_bytes: int | None, limits: Limits) -> InferResponse:
@@ -82,18 +138,29 @@ def decode_response(body: memoryview, header_bytes: int | None, limits: Limits) 
     """
     try:
         head, tail = split(body, header_bytes)
-        fields = strict_json.loads(head, limits)
-        if not isinstance(fields, dict):
-            raise InvalidRequest("it is no JSON object")
-        entries = read_tensors(fields.get("outputs"), "output", len(tail), limits)
-        return InferResponse(
-            model=str(fields.get("model_name", "")),
-            version=str(fields.get("model_version", "")),
-            outputs={entry.name: entry.array(tail) for entry in entries},
-            id=str(fields.get("id", "")),
-        )
+        if header_bytes is not None and header_bytes <= REMEMBERED_HEADER_BYTES:
+            answer = _remembered_answer(bytes(head), len(tail), limits)
+        else:
+            answer = _read_answer(head, len(tail), limits)
+        outputs = {entry.name: entry.array(tail) for entry in answer.outputs}
     except InvalidRequest as error:
         raise ConnectionFailed(f"the server's answer cannot be read: {error}") from error
+    return InferResponse(answer.model, answer.version, outputs, answer.id)
+
+
+def _read_answer(head: bytes | memoryview, tail_bytes: int, limits: Limits) -> _Answer:
+    fields = strict_json.loads(head, limits)
+    if not isinstance(fields, dict):
+        raise InvalidRequest("it is no JSON object")
+    return _Answer(
+        model=str(fields.get("model_name", "")),
+        version=str(fields.get("model_version", "")),
+        id=str(fields.get("id", "")),
+        outputs=read_tensors(fields.get("outputs"), "output", tail_bytes, limits),
+    )
+
+
+_remembered_answer = functools.lru_cache(maxsize=256)(_read_answer)
 
 
 def _row_for(name: str, array: Array, given: str | None) -> Datatype:

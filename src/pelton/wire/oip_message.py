@@ -28,6 +28,9 @@ from pelton.wire.element_lists import flatten
 from pelton.wire.limits import Limits
 from pelton.wire.oip_tensors import decode_binary, decode_json, expanded_bytes
 
+REMEMBERED_HEADER_BYTES = 2048
+"""JSON parts up to this size are remembered; longer ones are parsed each time."""
+
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vectors that a processor loads at once."""

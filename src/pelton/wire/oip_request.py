@@ -22,6 +22,7 @@ from pelton.wire import strict_json
 from pelton.wire.element_lists import object_array
 from pelton.wire.limits import Limits
 from pelton.wire.oip_message import (
+    REMEMBERED_HEADER_BYTES,
     ReplyPlan,
     TensorEntry,
     WantedOutput,
@@ -35,9 +36,6 @@ from pelton.wire.oip_message import (
     split,
 )
 from pelton.wire.oip_tensors import decode_binary
-
-REMEMBERED_HEADER_BYTES = 2048
-"""JSON parts up to this size are remembered; longer ones are parsed each time."""
 
 _KEYS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 
