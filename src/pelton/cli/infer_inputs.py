@@ -104,15 +104,13 @@ def _value(text: str) -> Value:
 
 def _array(file: str) -> Array:
     try:
-        loaded = np.load(Path(file), allow_pickle=False)
+        with Path(file).open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
     except OSError as problem:
-        raise wrong(
-            f"cannot read {file}: {problem.strerror or 'it is no .npy file'}", "--npy"
-        ) from None
+        raise wrong(f"cannot read {file}: {problem.strerror}", "--npy") from None
     except (ValueError, EOFError, MemoryError, zipfile.BadZipFile):
         raise wrong(f"{file} is no .npy file of plain numbers or text", "--npy") from None
     if not isinstance(loaded, np.ndarray):
-        loaded.close()
         raise wrong(f"{file} holds several arrays; give a .npy file with one", "--npy")
     return loaded
 

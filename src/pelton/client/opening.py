@@ -67,9 +67,9 @@ def open_connection(
 
     Args:
         peer: the server.
-        plain: what carries bytes without TLS.
         resolved: its addresses; each gets an equal share of the time that is left, so that one
             that swallows packets does not hide the others.
+        plain: carries the bytes where there is no TLS.
 
     Raises:
         NoReply: none answers, or TLS fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import threading
 import time
@@ -91,6 +92,13 @@ def _server(base: str) -> tuple[Calls, Transport]:
                 ),
             )
         return _servers[base]
+
+
+@atexit.register
+def _close() -> None:
+    """Close what is kept for a next call that will not come."""
+    for _, transport in _servers.values():
+        transport.close()
 
 
 def _may_come_back(failure: NoReply | Unavailable) -> bool:

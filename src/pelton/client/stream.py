@@ -1,4 +1,4 @@
-"""Sockets that never block: each step moves bytes or says what to wait for.
+"""Sockets that do not make anybody wait long: each step moves bytes or says what to wait for.
 
 Connecting, the TLS handshake and a whole exchange are written once, as generators that yield a
 `Wait` where the socket is not ready. Whoever drives one does the waiting: with `poll` in a
@@ -34,7 +34,10 @@ class Wait(NamedTuple):
 
 
 YIELD = Wait(-1, readable=False, writable=False)
-"""Nothing to wait for, but others on the same event loop may go first."""
+"""Nothing to wait for, but the driver may look at the clock and let others go first."""
+
+TURN_BYTES = 1024 * 1024
+"""Moved without waiting before others get their turn: some 0.3 ms of copying."""
 
 _MOMENT_US = 50_000
 """How long a `PatientStream` blocks, microseconds; a deadline may be passed by as much."""
@@ -43,10 +46,15 @@ Steps = Generator[Wait, None, T]
 
 
 class Stream(Protocol):
-    """A connected socket, plain or TLS, whose methods never block.
+    """A connected socket, plain or TLS, whose methods block for a moment at most.
 
     `OSError` means that the connection is lost.
+
+    Attributes:
+        turn_bytes: after so many bytes the driver gets its turn, even if there was no waiting.
     """
+
+    turn_bytes: int
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -66,7 +74,9 @@ class Stream(Protocol):
 
 
 class PlainStream:
-    """TCP without TLS."""
+    """TCP without TLS, over a non-blocking socket."""
+
+    turn_bytes = TURN_BYTES
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -101,8 +111,11 @@ class PatientStream(PlainStream):
 
     The kernel takes a big body in many small helpings. A thread that waits for each with `poll`
     is woken each time; one that is blocked in `sendmsg` is woken when all is taken. The moment is
-    bounded, so that a server that answers early, or a deadline, is still noticed.
+    bounded, so that a server that answers early, or a deadline, is still noticed; and since any
+    call may have taken that long, the driver looks at the clock after each.
     """
+
+    turn_bytes = 0
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)

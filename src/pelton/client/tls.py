@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pelton.client.address import Address
 from pelton.client.failure import Again, NoReply
-from pelton.client.stream import Steps, Wait
+from pelton.client.stream import TURN_BYTES, Steps, Wait
 from pelton.errors import ConnectionFailed, DeadlineExceeded
 
 _JOIN_BYTES = 16 * 1024
@@ -16,7 +16,9 @@ _JOIN_BYTES = 16 * 1024
 
 
 class TlsStream:
-    """A TLS connection, as a `stream.Stream`."""
+    """A TLS connection over a non-blocking socket, as a `stream.Stream`."""
+
+    turn_bytes = TURN_BYTES
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock

@@ -7,6 +7,7 @@ and the same errors.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Mapping
@@ -189,15 +190,19 @@ class InferenceDoor:
             raise
 
     def _chosen_model(self, query: str, headers: Headers) -> str:
-        asked = parse_qs(query).get("model", [None])[0] if query else None
         return chosen_model(
-            asked or headers.get("x-pelton-model"), self._default_model, self._engine.names()
+            _model_in(query) or headers.get("x-pelton-model"), self._default_model, self._engine.names()
         )
 
     def _refusal(self, error: PeltonError, headers: Headers) -> Reply:
         told = request_id(headers.get("x-request-id"))
         _log_failure(error, told)
         return error_reply(error, told)
+
+
+@functools.lru_cache(maxsize=256)
+def _model_in(query: str) -> str | None:
+    return parse_qs(query).get("model", [None])[0]
 
 
 def _log_failure(error: PeltonError, told: str) -> None:

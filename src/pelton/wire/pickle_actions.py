@@ -13,7 +13,15 @@ from collections.abc import Callable
 from pelton.wire.pickle_globals import NEW_NUMPY, build, call, find_global
 from pelton.wire.pickle_machine import U64, Machine
 from pelton.wire.pickle_opcodes import Op, opcode_name
-from pelton.wire.pickle_records import RawBytearray, RawDict, RawSet, describe, refusal, too_large
+from pelton.wire.pickle_records import (
+    Lent,
+    RawBytearray,
+    RawDict,
+    RawSet,
+    describe,
+    refusal,
+    too_large,
+)
 
 _STOP = int(Op.STOP)
 _U16 = struct.Struct("<H")
@@ -116,9 +124,10 @@ def _bytearray(m: Machine) -> None:
 
 
 def _next_buffer(m: Machine) -> None:
-    if not m.buffers:
+    if m.lent == m.buffer_count:
         raise refusal("opcode NEXT_BUFFER where every out-of-band buffer has been used")
-    m.stack.append(RawBytearray(m.buffers.pop()))
+    m.stack.append(RawBytearray(Lent(m.lent)))
+    m.lent += 1
 
 
 def _readonly_buffer(m: Machine) -> None:

@@ -7,7 +7,6 @@ one, so no opcode can reach below the mark. What the opcodes do is in `pickle_ac
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 from pelton.wire.pickle_opcodes import Op
 from pelton.wire.pickle_records import refusal
@@ -32,7 +31,8 @@ class Machine:
         stack: the items above the last open MARK.
         outer: the items below each open MARK, outermost first.
         memo: what has been memoised, by index.
-        buffers: the out-of-band buffers that are not used yet, the next one last.
+        buffer_count: how many out-of-band buffers there are.
+        lent: how many of them have been used.
         max_marks: how many MARKs may be open at once.
         new_numpy: whether a name of `numpy._core` was seen.
     """
@@ -40,7 +40,8 @@ class Machine:
     __slots__ = (
         "_in_frame",
         "body",
-        "buffers",
+        "buffer_count",
+        "lent",
         "limit",
         "max_marks",
         "memo",
@@ -51,12 +52,12 @@ class Machine:
         "stack",
     )
 
-    def __init__(self, stream: memoryview, buffers: Sequence[memoryview], max_marks: int) -> None:
+    def __init__(self, stream: memoryview, buffer_count: int, max_marks: int) -> None:
         """Check the first two bytes and stand behind them.
 
         Args:
             stream: the pickle, read-only bytes.
-            buffers: the out-of-band buffers in the order in which the pickle takes them.
+            buffer_count: how many out-of-band buffers the pickle must take.
             max_marks: how many MARKs may be open at once.
 
         Raises:
@@ -72,7 +73,8 @@ class Machine:
         self.stack: list[object] = []
         self.outer: list[list[object]] = []
         self.memo: dict[int, object] = {}
-        self.buffers = list(reversed(buffers))
+        self.buffer_count = buffer_count
+        self.lent = 0
         self.max_marks = max_marks
         self.new_numpy = False
         self.limit = len(stream)
@@ -175,6 +177,6 @@ class Machine:
             raise refusal(f"{len(self.body) - self.pos} bytes follow opcode STOP")
         if self.outer or len(self.stack) != 1:
             raise refusal("opcode STOP where there is not exactly one value")
-        if self.buffers:
-            raise refusal(f"{len(self.buffers)} out-of-band buffers are not used")
+        if self.lent != self.buffer_count:
+            raise refusal(f"{self.buffer_count - self.lent} out-of-band buffers are not used")
         return self.stack[0]

@@ -7,6 +7,7 @@ machine holds is one of
 
 * None, bool, int, float, complex, str: as they are;
 * memoryview: bytes that lie in the body and have not been copied;
+* Lent: bytes that lie beside the pickle;
 * list, tuple: containers of such;
 * a record of this file.
 """
@@ -16,10 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from pelton.errors import Code, InvalidRequest
-from pelton.tensors import Array
 
 _SHOWN_CHARS = 80
 
@@ -52,6 +50,17 @@ class Global:
 
     name: str
     call: Callable[[tuple[object, ...]], object] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lent:
+    """Out-of-band bytes.
+
+    Attributes:
+        index: which of the buffers that came beside the pickle.
+    """
+
+    index: int
 
 
 @dataclass(slots=True, eq=False)
@@ -121,11 +130,9 @@ class RawArray:
 
     Attributes:
         content: what makes it; None until BUILD brings it.
-        built: the array, once it is made; it is read-only, so those who refer to it share it.
     """
 
     content: ArrayContent | None = None
-    built: Array | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -135,12 +142,10 @@ class RawScalar:
     Attributes:
         dtype: what should be a `RawDtype`.
         data: what should be its bytes.
-        built: the scalar, once it is made.
     """
 
     dtype: object
     data: object
-    built: np.generic | None = None
 
 
 def describe(raw: object) -> str:
@@ -160,7 +165,7 @@ def describe(raw: object) -> str:
             return "a frozenset" if raw.frozen else "a set"
         case RawBytearray():
             return "a bytearray"
-        case RawLatin1() | memoryview():
+        case RawLatin1() | memoryview() | Lent():
             return "bytes"
         case None:
             return "None"

@@ -10,7 +10,7 @@ may have. What the result shares cannot be changed: text, arrays and scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pelton.tensors import Array
 from pelton.wire.limits import Limits
 from pelton.wire.pickle_arrays import check_elements, numpy_array, numpy_dtype, numpy_scalar
 from pelton.wire.pickle_records import (
+    Lent,
     RawArray,
     RawBytearray,
     RawDict,
@@ -49,7 +50,10 @@ _NUMBERS: frozenset[type] = frozenset({type(None), bool, int, float, complex})
 class Builder:
     """Builds the value of one pickle within a budget."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, buffers: Sequence[memoryview]) -> None:
+        self._buffers = buffers
+        # By the identity of their records; read-only, so those who refer to one share it.
+        self._built: dict[int, Array | np.generic] = {}
         self._max_depth = limits.max_json_depth
         self._max_values = self._values_left = limits.max_pickle_ops
         self._max_bytes = self._bytes_left = limits.max_body_bytes
@@ -142,6 +146,8 @@ class Builder:
         """Pay for what stands for bytes and return them, uncopied where that is possible."""
         if type(raw) is RawBytearray:
             raw = raw.data
+        if type(raw) is Lent:
+            raw = self._buffers[raw.index]
         if isinstance(raw, memoryview):
             self._pay_bytes(len(raw))
             return raw
@@ -161,23 +167,29 @@ class Builder:
     def _bytearray(self, raw: object, depth: int) -> bytearray:
         return bytearray(self._memory(raw))
 
-    def _array(self, raw: RawArray, depth: int) -> Array:
-        if raw.built is not None:
-            self._pay_bytes(raw.built.nbytes)
-            return raw.built
-        if raw.content is None:
-            raise refusal("an array without its content")
-        data = self._memory(raw.content.data)
-        raw.built = numpy_array(raw.content, data)
-        check_elements(raw.built.dtype, data)
-        return raw.built
+    def _array(self, raw: RawArray, depth: int) -> Array | np.generic:
+        built = self._again(raw)
+        if built is None:
+            if raw.content is None:
+                raise refusal("an array without its content")
+            data = self._memory(raw.content.data)
+            built = self._built[id(raw)] = numpy_array(raw.content, data)
+            check_elements(built.dtype, data)
+        return built
 
-    def _scalar(self, raw: RawScalar, depth: int) -> np.generic:
-        if raw.built is not None:
-            self._pay_bytes(raw.built.nbytes)
-            return raw.built
-        raw.built = numpy_scalar(numpy_dtype(raw.dtype), self._memory(raw.data))
-        return raw.built
+    def _scalar(self, raw: RawScalar, depth: int) -> Array | np.generic:
+        built = self._again(raw)
+        if built is None:
+            built = numpy_scalar(numpy_dtype(raw.dtype), self._memory(raw.data))
+            self._built[id(raw)] = built
+        return built
+
+    def _again(self, raw: RawArray | RawScalar) -> Array | np.generic | None:
+        """Pay once more for what has been built already, and return it."""
+        built = self._built.get(id(raw))
+        if built is not None:
+            self._pay_bytes(built.nbytes)
+        return built
 
 
 _BUILD: dict[type, Callable[[Builder, Any, int], Value]] = {
@@ -185,6 +197,7 @@ _BUILD: dict[type, Callable[[Builder, Any, int], Value]] = {
     list: Builder._list,
     tuple: Builder._tuple,
     memoryview: Builder._bytes,
+    Lent: Builder._bytes,
     RawDict: Builder._dict,
     RawSet: Builder._set,
     RawBytearray: Builder._bytearray,

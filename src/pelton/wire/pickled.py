@@ -20,6 +20,7 @@ is accepted is written down in `docs/wire.md`.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from pelton.messages import Value
@@ -30,6 +31,10 @@ from pelton.wire.pickle_encode import Writer
 from pelton.wire.pickle_machine import MAX_PROTOCOL, Machine
 from pelton.wire.pickle_records import refusal
 from pelton.wire.pickle_values import Builder
+
+_REMEMBERED_BYTES = 2048
+"""Pickles in frames are remembered up to this size, since a robot sends the same one each time:
+its pictures and states lie beside it. The builder does not change the records."""
 
 _MARKS_OF_AN_ARRAY = 3
 """MARKs that are open within an array: its own state, its dtype's, and that of a time's unit."""
@@ -74,15 +79,30 @@ def decode(body: bytes | bytearray | memoryview, limits: Limits) -> tuple[Value,
     out_of_band = pickle_frame.is_frame(stream)
     if out_of_band:
         stream, buffers = pickle_frame.split(stream)
-    machine = Machine(stream, buffers, limits.max_json_depth + _MARKS_OF_AN_ARRAY)
-    if out_of_band and machine.protocol != MAX_PROTOCOL:
-        raise refusal(f"a frame holds a pickle of protocol {MAX_PROTOCOL}, not {machine.protocol}")
-    record = run(machine, limits.max_pickle_ops)
+    if out_of_band and len(stream) <= _REMEMBERED_BYTES:
+        record, protocol, old_numpy = _remembered(bytes(stream), len(buffers), limits)
+    else:
+        record, protocol, old_numpy = _read(stream, len(buffers), limits)
+    if out_of_band and protocol != MAX_PROTOCOL:
+        raise refusal(f"a frame holds a pickle of protocol {MAX_PROTOCOL}, not {protocol}")
     try:
-        value = Builder(limits).build(record)
+        value = Builder(limits, buffers).build(record)
     except RecursionError:
         raise refusal("nested deeper than Python can follow") from None
-    return value, PickleStyle(machine.protocol, not machine.new_numpy, out_of_band)
+    return value, PickleStyle(protocol, old_numpy, out_of_band)
+
+
+def _read(
+    stream: bytes | memoryview, buffer_count: int, limits: Limits
+) -> tuple[object, int, bool]:
+    """Turn opcodes into records; return these, the protocol, and whether numpy is an old one."""
+    marks = limits.max_json_depth + _MARKS_OF_AN_ARRAY
+    machine = Machine(memoryview(stream), buffer_count, marks)
+    record = run(machine, limits.max_pickle_ops)
+    return record, machine.protocol, not machine.new_numpy
+
+
+_remembered = functools.lru_cache(maxsize=64)(_read)
 
 
 def encode(value: Value, style: PickleStyle) -> list[bytes | memoryview]:
