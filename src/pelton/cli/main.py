@@ -11,12 +11,17 @@ INSTALL_HINT = (
 )
 
 
+WRONG_USE = 2
+"""Exit code for everything that the person at the keyboard can put right."""
+
+
 def main() -> NoReturn:
     """Run the command line."""
     try:
         import typer  # noqa: F401
     except ModuleNotFoundError:
-        sys.exit(INSTALL_HINT)
+        print(INSTALL_HINT, file=sys.stderr)
+        sys.exit(WRONG_USE)
     from pelton.cli.commands import app
 
     app()

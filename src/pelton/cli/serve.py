@@ -12,14 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from pelton.cli.log_format import set_up_logging
+from pelton.cli.main import WRONG_USE
 from pelton.cli.setting_flags import with_setting_flags
 from pelton.errors import LoadFailed, PeltonError
 from pelton.settings import Settings, load_settings
 
 logger = logging.getLogger("pelton.serve")
-
-WRONG_USE = 2
-"""Exit code for everything that the person at the keyboard can put right."""
 
 
 @with_setting_flags

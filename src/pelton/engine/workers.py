@@ -8,6 +8,7 @@ does not run on the loop pays that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -59,16 +60,35 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.done.cancelled():
-                continue
-            try:
-                result = job.work(*job.args)
-            except BaseException as error:  # noqa: BLE001 -- it belongs to the caller, whatever it is
-                job.loop.call_soon_threadsafe(_fail, job.done, error)
-            else:
-                job.loop.call_soon_threadsafe(_succeed, job.done, result)
-                del result
+            _perform(*job)
+            # The memory of a picture is free for the next request only when nobody holds it.
             del job
+
+
+def _perform(
+    loop: asyncio.AbstractEventLoop,
+    done: asyncio.Future[Any],
+    work: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    if done.cancelled():
+        return
+    try:
+        outcome = work(*args)
+    except BaseException as error:  # noqa: BLE001 -- it belongs to the caller, whatever it is
+        _announce(loop, _fail, done, error)
+    else:
+        _announce(loop, _succeed, done, outcome)
+
+
+def _announce(
+    loop: asyncio.AbstractEventLoop,
+    settle: Callable[[asyncio.Future[Any], Any], None],
+    done: asyncio.Future[Any],
+    outcome: Any,
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+        loop.call_soon_threadsafe(settle, done, outcome)
 
 
 def _succeed(done: asyncio.Future[Any], result: Any) -> None:

@@ -190,9 +190,8 @@ class InferenceDoor:
             raise
 
     def _chosen_model(self, query: str, headers: Headers) -> str:
-        return chosen_model(
-            _model_in(query) or headers.get("x-pelton-model"), self._default_model, self._engine.names()
-        )
+        asked = _model_in(query) or headers.get("x-pelton-model")
+        return chosen_model(asked, self._default_model, self._engine.names())
 
     def _refusal(self, error: PeltonError, headers: Headers) -> Reply:
         told = request_id(headers.get("x-request-id"))
