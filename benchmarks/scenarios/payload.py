@@ -26,7 +26,7 @@ SIZES = {
 }
 REQUESTS = {"VGA": 20, "HD": 15, "Full HD": 10, "3x Full HD": 6}
 BIG = ("HD", "Full HD", "3x Full HD")
-WARM_UP = 2
+WARM_UP = 5
 
 Samples = dict[str, dict[str, list[list[int]]]]
 """Size -> row -> round -> nanoseconds of each request."""

@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
+from pelton.cli.exit_codes import FAILED, WRONG_USE
 from pelton.client import Client, Timeouts
 from pelton.client.options import DEFAULT_URL
 from pelton.errors import PeltonError, SettingsError
 from pelton.setting_values import parse_duration
-
-FAILED, WRONG_USE = 1, 2
-"""Exit codes: the server could not or would not; the command itself was wrong."""
 
 Url = Annotated[str, typer.Option("--url", help="Where the server is.")]
 
@@ -23,7 +21,7 @@ Timeout = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="For everything, such as 10s or 500ms.")
 ]
 
-__all__ = ["DEFAULT_URL", "FAILED", "Timeout", "Url", "asking", "printable"]
+__all__ = ["DEFAULT_URL", "Timeout", "Url", "asking", "printable"]
 
 
 @contextmanager

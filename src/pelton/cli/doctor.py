@@ -13,6 +13,8 @@ from pathlib import Path
 
 import typer
 
+from pelton.cli.exit_codes import FAILED
+
 NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "onnxruntime")
 OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
 OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
@@ -51,7 +53,7 @@ def command() -> None:
         colour = colours[finding.state]
         table.add_row(f"[{colour}]{finding.state}[/]", finding.what, escape(finding.told))
     Console(soft_wrap=True).print(table)
-    raise typer.Exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+    raise typer.Exit(FAILED if any(finding.state == "bad" for finding in findings) else 0)
 
 
 def examine() -> Iterator[Finding]:

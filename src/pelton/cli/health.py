@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from pelton.cli.asking import DEFAULT_URL, FAILED, Timeout, Url, asking, printable
+from pelton.cli.asking import DEFAULT_URL, Timeout, Url, asking, printable
+from pelton.cli.exit_codes import FAILED
 
 
 def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:

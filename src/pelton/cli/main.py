@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from pelton.cli.exit_codes import WRONG_USE
+
 INSTALL_HINT = (
     "pelton: the command line needs more than the client library; "
     "install it with: pip install 'pelton[server]'"
 )
-
-
-WRONG_USE = 2
-"""Exit code for everything that the person at the keyboard can put right."""
 
 
 def main() -> NoReturn:

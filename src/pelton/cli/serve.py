@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pelton.cli.exit_codes import WRONG_USE
 from pelton.cli.log_format import set_up_logging
-from pelton.cli.main import WRONG_USE
 from pelton.cli.setting_flags import with_setting_flags
 from pelton.errors import LoadFailed, PeltonError
 from pelton.settings import Settings, load_settings
