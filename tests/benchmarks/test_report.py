@@ -63,8 +63,8 @@ def wrk_counts(requests, median_us):
 def test_small_compares_throughput_at_32_connections_and_latency_at_1(benchmarks):
     small = benchmarks("scenarios.small")
     rows = [row.name for row in small.questions()]
-    rates = ([90, 80, 10], [38, 38, 38], [20, 20, 20], [8, 8, 8])
-    latencies_us = (51, 60, 100, 300)
+    rates = ([90, 80, 10], [38, 38, 38], [20, 20, 20], [70, 70, 70], [8, 8, 8], [60, 60, 60])
+    latencies_us = (51, 60, 100, 70, 300, 80)
     samples = {
         row: {"1": wrk_counts([1], latency), "32": wrk_counts(rate, 0)}
         for row, rate, latency in zip(rows, rates, latencies_us, strict=True)
@@ -79,10 +79,10 @@ def test_small_compares_throughput_at_32_connections_and_latency_at_1(benchmarks
 
 def test_all_questions_of_small_ask_the_same(benchmarks):
     small = benchmarks("scenarios.small")
-    binary, oip, plain, mlserver = small.questions()
+    binary, oip, *fastapi, mlserver, without_worker = small.questions()
     tensor = json.loads(oip.body)["inputs"][0]
-    assert mlserver.body == oip.body
-    assert json.loads(plain.body)["x"] == [tensor["data"]]
+    assert mlserver.body == without_worker.body == oip.body
+    assert [json.loads(row.body)["x"] for row in fastapi] == [[tensor["data"]]] * 2
     head_bytes = int(binary.headers["Inference-Header-Content-Length"])
     packed = memoryview(binary.body)[head_bytes:].cast("f").tolist()
     assert packed == pytest.approx(tensor["data"], rel=1e-6)

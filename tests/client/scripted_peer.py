@@ -57,12 +57,14 @@ class Answer:
         then: `keep` the connection, `close` it, or `reset` it (no goodbye, nothing more is read).
         reads_body: whether the request's body is read before the answer.
         holds: whether nothing more happens after the pieces until the test ends.
+        drips: written over and over after the pieces, a hundred times a second, until then.
     """
 
     pieces: Sequence[bytes] | Callable[[Received], Sequence[bytes]] = ()
     then: str = "keep"
     reads_body: bool = True
     holds: bool = False
+    drips: bytes = b""
 
 
 class ScriptedPeer:
@@ -185,6 +187,8 @@ class ScriptedPeer:
             connection.sendall(piece)
         if answer.holds:
             self._leaving.wait(PATIENCE_S)
+        while answer.drips and not self._leaving.wait(0.01):
+            connection.sendall(answer.drips)
         if answer.then == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         return answer.then == "keep"

@@ -13,12 +13,14 @@ from client.scripted_peer import reply
 from pelton.client.connection import Connection, Outgoing
 from pelton.client.failure import Again, NoReply
 from pelton.client.http1 import Request
-from pelton.client.stream import YIELD, Wait
+from pelton.client.stream import TURN_BYTES, YIELD, PatientStream, Wait
 from pelton.errors import ConnectionFailed, DeadlineExceeded
 
 
 class FakeStream:
     """Takes and gives what the test says: numbers of bytes, bytes, errors, or None for "wait"."""
+
+    turn_bytes = TURN_BYTES
 
     def __init__(self, sends: list, receives: list) -> None:
         self._socket, self._other_end = socket.socketpair()
@@ -190,6 +192,30 @@ def test_others_get_their_turn_after_every_mebibyte():
     _, waits = finish(connection.exchange(Request(b"x", (big.data,)), 2**23))
     connection.close()
     assert waits == [YIELD] * 6
+
+
+def test_where_a_call_may_have_blocked_the_driver_gets_its_turn_after_each(exchange):
+    _, stream, steps = exchange([3, 1, 4], [OK[:9], OK[9:11], OK[11:]])
+    stream.turn_bytes = 0
+    answer, waits = finish(steps)
+    assert bytes(answer.body) == b"yes"
+    assert waits == [YIELD] * 6
+
+
+def test_a_patient_stream_blocks_only_for_a_moment():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream = PatientStream(socket.create_connection(listener.getsockname()))
+        assert stream.turn_bytes == 0
+        waited = stream.receive(memoryview(bytearray(9)))
+        assert waited == Wait(stream.fileno(), readable=True, writable=False)
+        big = memoryview(bytes(2**24))
+        sent = 0
+        while isinstance(count := stream.send([big]), int):
+            assert 0 < count < len(big)
+            sent += count
+        assert sent > 0
+        assert count == Wait(stream.fileno(), readable=False, writable=True)
+        stream.close()
 
 
 def test_outgoing_pieces_are_views_and_leave_in_order():

@@ -174,6 +174,23 @@ def test_the_error_says_what_took_too_long(make_client, pieces, reads_body, arra
     assert len(peer.received) == 1
 
 
+@pytest.mark.parametrize(
+    ("start", "drips"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    ],
+)
+def test_an_answer_that_comes_in_drips_does_not_stretch_the_time(make_client, start, drips):
+    with ScriptedPeer([Answer([start], drips=drips)]) as peer:
+        client = make_client(peer.url, timeouts=SOON)
+        with pytest.raises(errors.DeadlineExceeded, match="receiving the answer of"):
+            client.infer("m", {"x": SMALL})
+
+
 def test_a_try_that_took_too_long_is_repeated_only_if_that_is_harmless(make_client):
     patient = Timeouts(attempt_s=0.25)
     script = ([Answer(holds=True)], [Answer(holds=True)], [Answer([ANSWER])])

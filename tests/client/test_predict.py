@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,8 +45,7 @@ def fresh_connections(monkeypatch):
     servers: dict = {}
     monkeypatch.setattr(robot, "_servers", servers)
     yield
-    for _, transport in servers.values():
-        transport.close()
+    robot._close()
 
 
 def assert_is_the_observation(body: bytes) -> None:
@@ -208,6 +209,21 @@ def test_the_function_waits_as_long_as_the_server_asks(monkeypatch, asked_s, del
 def test_the_function_says_what_is_wrong_with_its_url(url):
     with pytest.raises(RuntimeError, match=r"http://|no query may hold"):
         send_inference_request(OBSERVATION, url)
+
+
+def test_kept_connections_are_closed_when_the_program_ends():
+    program = (
+        "import sys; from pelton import send_inference_request;"
+        "print(send_inference_request({'a': 1}, sys.argv[1]).shape)"
+    )
+    with ScriptedPeer([Answer([OK])]) as peer:
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", program, peer.url],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.stdout, done.stderr, done.returncode) == ("(2, 6)\n", "", 0)
 
 
 def test_nobody_there_is_a_runtime_error():

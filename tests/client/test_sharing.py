@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 
 from client.scripted_peer import Answer, Received, ScriptedPeer, infer_reply, json_reply
-from pelton.client import AsyncClient, Client
+from pelton.client import AsyncClient, Client, blocking
 from pelton.client.blocking import Transport
 from pelton.client.failure import NoReply
 from pelton.client.http1 import Request
 from pelton.client.looping import AsyncTransport, drive
 from pelton.client.opening import peer_of
-from pelton.client.stream import YIELD
+from pelton.client.stream import YIELD, Wait
 
 LIVE = json_reply({"live": True})
 QUESTION = Request(b"GET / HTTP/1.1\r\n\r\n")
@@ -133,3 +134,49 @@ async def test_others_on_the_loop_get_their_turn_within_a_long_transfer():
     done, _ = await asyncio.gather(drive(transfer(), float("inf")), other())
     assert done == "done"
     assert order == ["transfer", "other"] * 3
+
+
+class Begun:
+    """Steps that wait for a socket, and know when they are ended."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.ended = False
+        self._sock = sock
+
+    def steps(self):
+        try:
+            yield Wait(self._sock.fileno(), readable=True, writable=False)
+        finally:
+            self.ended = True
+
+
+@pytest.fixture
+def silent():
+    """A socket that nothing comes out of."""
+    one, other = socket.socketpair()
+    with one, other:
+        yield one
+
+
+async def test_what_a_cancelled_task_had_begun_ends_at_once(silent):
+    begun = Begun(silent)
+    steps = begun.steps()
+    task = asyncio.create_task(drive(steps, float("inf")))
+    await asyncio.sleep(0)
+    assert not begun.ended
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert begun.ended
+
+
+def test_what_an_interrupted_thread_had_begun_ends_at_once(silent, monkeypatch):
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    begun = Begun(silent)
+    steps = begun.steps()
+    monkeypatch.setattr(blocking, "_await_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        blocking.drive(steps, float("inf"))
+    assert begun.ended

@@ -49,7 +49,11 @@ class Workers:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(loop, done, work, args))
-        return await done
+        del args
+        try:
+            return await done
+        finally:
+            del done  # an error's traceback holds this frame, and `done` holds the error
 
     def close(self) -> None:
         """Let the waiting calls run, then end the threads."""
@@ -77,6 +81,7 @@ def _perform(
         outcome = work(*args)
     except BaseException as error:  # noqa: BLE001 -- it belongs to the caller, whatever it is
         _announce(loop, _fail, done, error)
+        del done, args  # the error's traceback holds this frame, and `done` holds the error
     else:
         _announce(loop, _succeed, done, outcome)
 
@@ -98,4 +103,6 @@ def _succeed(done: asyncio.Future[Any], result: Any) -> None:
 
 def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
     if not done.done():
-        done.set_exception(error)
+        # A future takes no StopIteration: it would end the coroutine that waits, as if answered.
+        stopped = isinstance(error, StopIteration)
+        done.set_exception(RuntimeError("the call raised StopIteration") if stopped else error)

@@ -1,0 +1,23 @@
+"""One server for the end-to-end tests that only ask: the small models and the examples' own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from served_models import write_models
+from support_server import ServerProcess
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of `served_models.write_models` and of the models under `examples/models`."""
+    folder = write_models(tmp_path_factory.mktemp("served"))
+    shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)
+    with ServerProcess(folder) as server:
+        yield server

@@ -1,0 +1,303 @@
+"""One model's runs: where they happen, in what order, and what becomes of what they raise."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from engine.fake_models import VECTOR, FakeClock, FakeModel, described
+from pelton.engine.model import WARM_UP_ELEMENTS, Model
+from pelton.engine.placement import SAMPLES
+from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
+from pelton.messages import Timing
+from pelton.specs import TensorSpec
+
+ONE = {"x": np.ones(4, np.float32)}
+WAIT_S = 10.0
+"""For threads that have to meet; only a failing test waits so long."""
+
+
+class Timed:
+    """A run that takes as long as it is told, on a clock of its own, and notes its thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self.clock = FakeClock()
+        self.seconds = seconds
+        self.on_loop: list[bool] = []
+
+    def __call__(self, inputs):
+        self.on_loop.append(threading.current_thread() is threading.main_thread())
+        self.clock.now_s += self.seconds
+        return dict(inputs)
+
+
+# -- where ---------------------------------------------------------------------------------------
+
+
+async def test_user_code_runs_in_a_thread_however_quick_it_is() -> None:
+    run = Timed(1e-6)
+    model = Model(FakeModel(run), run.clock)
+    for _ in range(3 * SAMPLES):
+        await model.run(ONE)
+    assert not any(run.on_loop)
+
+
+async def test_a_quick_model_moves_to_the_loop_once_it_is_known_to_be_fast() -> None:
+    run = Timed(50e-6)
+    model = Model(FakeModel(run, quick=True), run.clock)
+    for _ in range(2 * SAMPLES):
+        await model.run(ONE)
+    assert run.on_loop == [False] * SAMPLES + [True] * SAMPLES
+
+
+async def test_a_model_that_became_slow_goes_back_to_threads() -> None:
+    run = Timed(50e-6)
+    model = Model(FakeModel(run, quick=True), run.clock)
+    for _ in range(SAMPLES):
+        await model.run(ONE)
+    run.seconds, run.on_loop = 5e-3, []
+    for _ in range(SAMPLES):
+        await model.run(ONE)
+    assert run.on_loop == [True] * 3 + [False] * 2
+
+
+async def test_big_inputs_are_measured_for_themselves() -> None:
+    run = Timed(50e-6)
+    model = Model(FakeModel(run, quick=True), run.clock)
+    for _ in range(SAMPLES + 1):
+        await model.run(ONE)
+    await model.run({"x": np.ones(4096, np.float32)})
+    assert run.on_loop[-2:] == [True, False]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+async def test_the_time_of_a_run_is_told(quick: bool) -> None:
+    run = Timed(0.25)
+    outputs, timing = await Model(FakeModel(run, quick=quick), run.clock).run(ONE)
+    assert timing == Timing(queue_s=0.0, compute_s=0.25)
+    assert outputs["x"] is ONE["x"]
+
+
+async def test_waiting_for_the_model_counts_as_queueing() -> None:
+    clock, may_go, entered = FakeClock(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def run(inputs):
+        loop.call_soon_threadsafe(entered.set)
+        assert may_go.wait(WAIT_S)
+        return {}
+
+    model = Model(FakeModel(run, concurrent=False), clock)
+    first = asyncio.create_task(model.run(ONE))
+    await entered.wait()
+    second = asyncio.create_task(model.run(ONE))
+    await asyncio.sleep(0)  # it is in the queue now
+    clock.now_s += 3.0
+    may_go.set()
+    assert (await first)[1] == Timing(queue_s=0.0, compute_s=3.0)
+    assert (await second)[1] == Timing(queue_s=3.0, compute_s=0.0)
+
+
+# -- in what order -------------------------------------------------------------------------------
+
+
+async def test_a_model_that_is_not_concurrent_runs_one_request_at_a_time_in_order() -> None:
+    may_go, seen, threads, inside = threading.Event(), [], set(), []
+
+    def run(inputs):
+        assert may_go.wait(WAIT_S)
+        inside.append(inputs["x"])
+        threads.add(threading.get_ident())
+        seen.append((inputs["x"], list(inside)))
+        inside.remove(inputs["x"])
+        return {"y": inputs["x"]}
+
+    model = Model(FakeModel(run, concurrent=False), FakeClock())
+    runs = [asyncio.create_task(model.run({"x": index})) for index in range(50)]
+    await asyncio.sleep(0)
+    may_go.set()
+    answers = await asyncio.gather(*runs)
+    assert [outputs["y"] for outputs, _ in answers] == list(range(50))
+    assert seen == [(index, [index]) for index in range(50)]
+    assert len(threads) == 1
+
+
+async def test_a_quick_model_that_is_not_concurrent_is_never_entered_twice() -> None:
+    entered, may_go = asyncio.Event(), threading.Event()
+    loop, inside, most = asyncio.get_running_loop(), [], []
+    clock = FakeClock()
+
+    def run(inputs):
+        inside.append(1)
+        most.append(len(inside))
+        if inputs["x"].size > 4:
+            loop.call_soon_threadsafe(entered.set)
+            may_go.wait(WAIT_S)
+        inside.pop()
+        return {}
+
+    model = Model(FakeModel(run, concurrent=False, quick=True), clock)
+    for _ in range(SAMPLES + 1):
+        await model.run(ONE)  # small inputs are known to be quick now
+    slow = asyncio.create_task(model.run({"x": np.ones(4096, np.float32)}))
+    await entered.wait()
+    quick = asyncio.create_task(model.run(ONE))
+    await asyncio.sleep(0)
+    may_go.set()
+    await asyncio.gather(slow, quick)
+    assert max(most) == 1
+
+
+async def test_a_concurrent_model_runs_requests_at_the_same_time(monkeypatch) -> None:
+    monkeypatch.setattr("pelton.engine.model.os.cpu_count", lambda: 2)
+    both = threading.Barrier(2, timeout=WAIT_S)
+
+    def run(inputs):
+        both.wait()  # breaks, and fails the test, unless two are inside
+        return {"y": inputs["x"]}
+
+    model = Model(FakeModel(run, concurrent=True), FakeClock())
+    answers = await asyncio.gather(model.run({"x": 1}), model.run({"x": 2}))
+    assert [outputs["y"] for outputs, _ in answers] == [1, 2]
+
+
+# -- what it raises ------------------------------------------------------------------------------
+
+
+class OfTheModel(BaseException):
+    """What a library might end its own threads with."""
+
+
+def raising(error: BaseException):
+    def run(inputs):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("secret /path/of/the/server"),
+        MemoryError(),
+        StopIteration(),
+        StopAsyncIteration(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        OfTheModel(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_model_raises_is_its_own_failure(error, on_loop: bool) -> None:
+    run = Timed(50e-6)
+    loaded = FakeModel(run, quick=on_loop)
+    model = Model(loaded, run.clock)
+    for _ in range(SAMPLES):
+        await model.run(ONE)
+    loaded.run = raising(error)
+    with pytest.raises(ModelFailed) as caught:
+        await model.run(ONE)
+    assert caught.value.code is Code.MODEL_FAILED
+    assert caught.value.__cause__ is error
+    assert caught.value.message == (
+        f"model 'm' raised {type(error).__name__}; the server's log tells more "
+        "under this request's id"
+    )
+    loaded.run = run
+    outputs, _ = await model.run(ONE)
+    assert outputs["x"] is ONE["x"]
+    assert run.on_loop[-1] is on_loop
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidRequest("no face in the picture"), PeltonError("quota", Code.UNIMPLEMENTED)],
+    ids=["InvalidRequest", "PeltonError"],
+)
+@pytest.mark.parametrize("quick", [False, True])
+async def test_what_the_model_says_to_the_caller_passes_through(error, quick: bool) -> None:
+    with pytest.raises(PeltonError) as caught:
+        await Model(FakeModel(raising(error), quick=quick), FakeClock()).run(ONE)
+    assert caught.value is error
+
+
+# -- warming up ----------------------------------------------------------------------------------
+
+
+async def test_a_warmed_up_model_runs_its_first_request_on_the_loop() -> None:
+    run = Timed(50e-6)
+    model = Model(FakeModel(run, quick=True), run.clock)
+    model.warm_up()
+    run.on_loop = []
+    await model.run({"x": np.ones(1, np.float32)})
+    assert run.on_loop == [True]
+
+
+def test_warming_up_runs_on_zeros_of_the_smallest_shape() -> None:
+    seen = []
+    specs = (TensorSpec("a", "FP16", (-1, 3)), TensorSpec("b", "BF16", ()))
+    model = FakeModel(lambda inputs: seen.append(inputs) or {}, described(*specs), quick=True)
+    Model(model, FakeClock()).warm_up()
+    assert len(seen) == SAMPLES + 1
+    for inputs in seen:
+        np.testing.assert_array_equal(inputs["a"], np.zeros((1, 3), np.float16), strict=True)
+        np.testing.assert_array_equal(inputs["b"], np.zeros((), np.float32), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("specs", "quick"),
+    [
+        pytest.param((VECTOR,), False, id="user code"),
+        pytest.param((), True, id="no declared inputs"),
+        pytest.param((VECTOR, TensorSpec("t", "BYTES", (1,))), True, id="text"),
+        pytest.param((TensorSpec("x", "UINT8", (WARM_UP_ELEMENTS + 1,)),), True, id="big"),
+        pytest.param((TensorSpec("x", "UINT8", (2**40, 2**40)),), True, id="overflowing"),
+    ],
+)
+def test_some_models_are_not_warmed_up(specs, quick: bool) -> None:
+    seen = []
+    model = FakeModel(lambda inputs: seen.append(inputs) or {}, described(*specs), quick=quick)
+    Model(model, FakeClock()).warm_up()
+    assert seen == []
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("too small"), ValueError("odd shape")])
+def test_a_refused_warm_up_is_no_harm(error) -> None:
+    runs = []
+
+    def run(inputs):
+        runs.append(1)
+        raise error
+
+    Model(FakeModel(run, quick=True), FakeClock()).warm_up()
+    assert runs == [1]
+
+
+# -- closing -------------------------------------------------------------------------------------
+
+
+async def test_closing_waits_for_the_run_that_is_under_way() -> None:
+    entered, closed = threading.Event(), threading.Event()
+    closed_during_run: list[bool] = []
+
+    def run(inputs):
+        entered.set()
+        closed_during_run.append(closed.wait(0.1))
+        return {}
+
+    class Loaded(FakeModel):
+        def close(self) -> None:
+            closed.set()
+
+    model = Model(Loaded(run, concurrent=False), FakeClock())
+    running = asyncio.create_task(model.run(ONE))
+    assert await asyncio.to_thread(entered.wait, WAIT_S)
+    await asyncio.gather(running, asyncio.to_thread(model.close))
+    assert closed.is_set()
+    assert closed_during_run == [False]

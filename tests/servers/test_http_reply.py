@@ -1,0 +1,53 @@
+"""The head of a response, byte for byte."""
+
+from __future__ import annotations
+
+import http
+
+import pytest
+
+from pelton.errors import Code
+from pelton.servers.http_reply import response_head
+from pelton.servers.replies import Reply
+from pelton.wire.status import http_status
+
+
+def reply(status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, "application/json", [b"{", b"}"], 2, headers)
+
+
+def test_an_answer_on_a_connection_that_goes_on() -> None:
+    assert response_head(reply(), True, []) == (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+    )
+
+
+def test_an_answer_that_is_the_connections_last() -> None:
+    assert response_head(reply(404), False, []) == (
+        b"HTTP/1.1 404 Not Found\r\n"
+        b"content-type: application/json\r\n"
+        b"content-length: 2\r\n"
+        b"connection: close\r\n"
+        b"\r\n"
+    )
+
+
+def test_own_headers_come_before_those_of_every_response() -> None:
+    date = (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")
+    head = response_head(reply(503, (("retry-after", "1"), ("x-a", "caf\xe9"))), True, [date])
+    assert head == (
+        b"HTTP/1.1 503 Service Unavailable\r\n"
+        b"content-type: application/json\r\n"
+        b"content-length: 2\r\n"
+        b"retry-after: 1\r\n"
+        b"x-a: caf\xe9\r\n"
+        b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+        b"\r\n"
+    )
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_error_has_a_status_line(code: Code) -> None:
+    status = http_status(code)
+    line = response_head(reply(status), True, []).partition(b"\r\n")[0]
+    assert line == f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()
