@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import pickle
@@ -33,6 +34,7 @@ from pelton.servers.inference import (
     wants_compression,
 )
 from pelton.servers.replies import Reply
+from pelton.servers.user_formats import format_of
 from pelton.specs import ModelMetadata, TensorSpec
 from pelton.wire.limits import Limits
 from pelton.wire.status import http_status
@@ -550,14 +552,16 @@ async def test_long_json_is_decoded_and_written_in_a_thread(threads_of, count, o
     assert (decoding, writing) == ([on_loop], [on_loop])
 
 
-async def test_a_big_binary_tensor_is_decoded_on_the_loop(threads_of) -> None:
+async def test_a_big_binary_tensor_stays_on_the_loop(threads_of) -> None:
+    """It is a view of the body, however big: a thread would only cost time."""
     decoding = threads_of(inference.oip_request, "decode_request")
+    writing = threads_of(inference.oip_response, "encode_response")
     headers, body = oip_binary(
         np.zeros(1_000_000, np.float32), parameters={"binary_data_output": True}
     )
     reply = await door_to(FakeEngine()).answer(Target("scale"), headers, body)
     assert reply.status == 200
-    assert decoding == [True]
+    assert (decoding, writing) == ([True], [True])
 
 
 async def test_many_byte_strings_are_decoded_in_a_thread(threads_of) -> None:
@@ -593,3 +597,39 @@ async def test_a_long_list_becomes_an_array_in_a_thread(threads_of) -> None:
     reply = await ask(FakeEngine(), "application/json", body)
     assert reply.status == 200
     assert converting == [False]
+
+
+async def test_an_object_models_inputs_need_no_thread(threads_of) -> None:
+    converting = threads_of(inference, "to_inputs")
+    engine = FakeEngine(outputs=lambda inputs: {"n": len(inputs["x"])})
+    body = json.dumps({"x": [0.5] * 100_000}).encode()
+    reply = await ask(engine, "application/json", body, "model=robot")
+    assert json.loads(whole(reply))["output"] == 100_000
+    assert converting == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "on_loop"),
+    [
+        ("json", 10, True),
+        ("json", 100_000, False),
+        ("pickle", 100_000, True),
+        ("msgpack", 100_000, True),
+    ],
+)
+async def test_only_lists_of_many_elements_are_written_in_a_thread(
+    monkeypatch, name: str, count: int, on_loop: bool
+) -> None:
+    content_type, dumps, loads = FORMATS[name]
+    form, writing = format_of(content_type), []
+
+    def encode(value: Any, style: Any) -> Any:
+        writing.append(threading.current_thread() is threading.main_thread())
+        return form.encode(value, style)
+
+    watched = dataclasses.replace(form, encode=encode)
+    monkeypatch.setattr(inference, "format_of", lambda content_type: watched)
+    engine = FakeEngine(outputs=lambda inputs: {"y": np.zeros(count, np.float32)})
+    reply = await ask(engine, content_type, dumps({"x": np.ones(2, np.float32)}))
+    assert len(loads(whole(reply))["output"]) == count
+    assert writing == [on_loop]

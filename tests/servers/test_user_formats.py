@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pelton.errors import Code, InvalidRequest
-from pelton.servers.user_formats import JSON, MSGPACK, PICKLE, format_of
+from pelton.servers.user_formats import JSON, MSGPACK, PICKLE, Format, format_of
 from pelton.wire.limits import Limits
 
 
@@ -78,3 +78,20 @@ def test_each_format_answers_with_an_array_as_its_clients_expect_it() -> None:
     _, style = PICKLE.decode(memoryview(pickle.dumps({"x": output}, 5)), Limits())
     answer = pickle.loads(b"".join(PICKLE.encode({"output": output}, style)))
     np.testing.assert_array_equal(answer["output"], output, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "quick"),
+    [
+        pytest.param(JSON, b"[" + b"1," * 8000 + b"1]", True, id="short JSON"),
+        pytest.param(JSON, b"[" + b"1," * 9000 + b"1]", False, id="long JSON"),
+        pytest.param(PICKLE, pickle.dumps(np.zeros(10**6), 5), True, id="a pickled picture"),
+        pytest.param(PICKLE, pickle.dumps(list(range(10**5)), 5), False, id="a pickled list"),
+        pytest.param(MSGPACK, msgpack.packb([1] * 16_000), True, id="short MessagePack"),
+        pytest.param(MSGPACK, msgpack.packb([1] * 17_000), False, id="long MessagePack"),
+    ],
+)
+def test_what_is_read_element_by_element_is_quick_only_when_it_is_short(
+    form: Format, body: bytes, quick: bool
+) -> None:
+    assert form.is_quick(memoryview(body)) is quick

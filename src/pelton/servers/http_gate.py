@@ -104,6 +104,7 @@ class HttpGate(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         if not self._gateway.connections.admit(self):
             self._write_error(Unavailable("too many connections are open; try again", 1.0))
+            self._state = CLOSED  # it may still be read from before it is
             self._transport.close()
             return
         self._register.add(self)
@@ -312,13 +313,15 @@ class HttpGate(asyncio.BufferedProtocol):
         """
         if not self._transport.is_closing():
             self._write_error(error)
-            self._linger()
+        self._linger()
 
     def _linger(self) -> None:
         self._state = LINGERING
         self._body = memoryview(b"")
         self._waiting.clear()
         self.deadline_s = self._now() + LINGER_S
+        if self._transport.is_closing():
+            return
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
