@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 
 import msgpack
 import numpy as np
@@ -80,12 +81,20 @@ def test_each_format_answers_with_an_array_as_its_clients_expect_it() -> None:
     np.testing.assert_array_equal(answer["output"], output, strict=True)
 
 
+def framed(array: np.ndarray) -> bytes:
+    """Return a frame (docs/wire.md) with one buffer."""
+    buffers: list[pickle.PickleBuffer] = []
+    raw = pickle.dumps(array, 5, buffer_callback=buffers.append)
+    head = struct.pack("<8sHHIQQ", b"PELTON5B", 1, 0, 1, len(raw), array.nbytes) + raw
+    return head + bytes(-len(head) % 64) + array.tobytes()
+
+
 @pytest.mark.parametrize(
     ("form", "body", "quick"),
     [
         pytest.param(JSON, b"[" + b"1," * 8000 + b"1]", True, id="short JSON"),
         pytest.param(JSON, b"[" + b"1," * 9000 + b"1]", False, id="long JSON"),
-        pytest.param(PICKLE, pickle.dumps(np.zeros(10**6), 5), True, id="a pickled picture"),
+        pytest.param(PICKLE, framed(np.zeros(10**6)), True, id="a picture beside its pickle"),
         pytest.param(PICKLE, pickle.dumps(list(range(10**5)), 5), False, id="a pickled list"),
         pytest.param(MSGPACK, msgpack.packb([1] * 16_000), True, id="short MessagePack"),
         pytest.param(MSGPACK, msgpack.packb([1] * 17_000), False, id="long MessagePack"),

@@ -192,6 +192,7 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def close_idle(self) -> None:
         """Make room for another connection."""
+        self._state = CLOSED  # it may still be read from before it is
         self._transport.abort()
 
     def shutdown(self) -> None:
