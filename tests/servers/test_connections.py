@@ -209,6 +209,23 @@ async def test_a_connection_may_leave_and_others_come_while_deadlines_pass(clock
     assert len(register) == 5
 
 
+@pytest.mark.xfail(reason="Connections._sweep: one connection's error ends every deadline")
+async def test_a_connection_that_cannot_be_expired_does_not_keep_the_others_open(clock) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_told: None)
+    register = register_of(10)
+
+    class Broken(FakeConnection):
+        def expire(self) -> None:
+            raise RuntimeError("the transport is gone")
+
+    register.admit(Broken(1001.0))
+    await swept(clock, 2.0)
+    later = FakeConnection(1005.0)
+    register.admit(later)
+    await swept(clock, 5.0)
+    assert later.asked == ["expire"]
+
+
 async def test_being_full_is_told_again_once_it_was_half_empty(clock, caplog) -> None:
     register = register_of(4)
     with caplog.at_level(logging.WARNING, "pelton.http"):

@@ -21,8 +21,6 @@ from servers.fake_engine import (
     whole,
 )
 
-# -- the users' endpoint -------------------------------------------------------------------------
-
 
 @each_format
 @pytest.mark.parametrize("bare", [False, True], ids=["dict", "bare"])
