@@ -56,7 +56,7 @@ class InferResponse:
     Attributes:
         model: the name of the model that answered.
         version: the version that answered, as text.
-        outputs: output name -> value, in the model's order, only those asked for.
+        outputs: output name -> value: those asked for in the order asked for, else all.
         id: the request's id.
         timing: where the time went.
     """

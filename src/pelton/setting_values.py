@@ -70,8 +70,19 @@ def _parse_device(written: str) -> str:
     return written
 
 
-SIZE = Form("size", parse_size)
+def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
+    def parse_positive(written: str) -> float:
+        value = parse(written)
+        if not value:
+            raise ValueError("more than 0")
+        return value
+
+    return parse_positive
+
+
+SIZE = Form("size", _positive(parse_size))
 DURATION = Form("duration", parse_duration)
+TIMEOUT = Form("duration", _positive(parse_duration))
 YES_NO = Form("true | false", _parse_yes_no)
 DEVICE = Form("cpu | auto | cuda:N", _parse_device)
 

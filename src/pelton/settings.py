@@ -20,7 +20,17 @@ from pelton.errors import SettingsError
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.shutdown import ShutdownTimes
-from pelton.setting_values import DEVICE, DURATION, SIZE, YES_NO, Form, choice, integer, text
+from pelton.setting_values import (
+    DEVICE,
+    DURATION,
+    SIZE,
+    TIMEOUT,
+    YES_NO,
+    Form,
+    choice,
+    integer,
+    text,
+)
 from pelton.wire.limits import Limits
 
 ENVIRONMENT_PREFIX = "PELTON_"
@@ -101,13 +111,13 @@ SETTINGS: tuple[Setting, ...] = (
             "Opcodes of one pickle, and likewise values of one MessagePack body."),
     Setting("max_connections", _conn.max_connections, integer(1), "Limits",
             "Connections open at once; the longest idle one makes room for a new one."),
-    Setting("head_timeout_s", _conn.head_timeout_s, DURATION, "Limits",
+    Setting("head_timeout_s", _conn.head_timeout_s, TIMEOUT, "Limits",
             "From the first byte of a request's head to its last."),
-    Setting("body_timeout_s", _conn.body_timeout_s, DURATION, "Limits",
+    Setting("body_timeout_s", _conn.body_timeout_s, TIMEOUT, "Limits",
             "From the end of the head to the end of the body."),
-    Setting("send_timeout_s", _conn.send_timeout_s, DURATION, "Limits",
+    Setting("send_timeout_s", _conn.send_timeout_s, TIMEOUT, "Limits",
             "For a client to take an answer."),
-    Setting("idle_timeout_s", _conn.idle_timeout_s, DURATION, "Limits",
+    Setting("idle_timeout_s", _conn.idle_timeout_s, TIMEOUT, "Limits",
             "Between two requests on one connection."),
     Setting("shutdown_delay_s", _end.shutdown_delay_s, DURATION, "Ending",
             "Between turning not ready and refusing requests, for a load balancer to notice."),

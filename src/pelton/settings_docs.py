@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelton.setting_values import DURATION, SIZE
 from pelton.settings import SETTINGS, Setting
 
 _HEAD = """# Settings
@@ -50,10 +49,10 @@ def shown(setting: Setting, value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    if setting.form is SIZE:
+    if setting.form.told == "size":
         for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
             if value and value % size == 0:
                 return f"{value // size}{unit}"
-    if setting.form is DURATION:
+    if setting.form.told == "duration":
         return f"{value:g}s"
     return str(value)

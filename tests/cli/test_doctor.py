@@ -62,7 +62,6 @@ def test_a_missing_package_is_bad_and_told_with_its_cure(installed, name: str) -
     assert CliRunner().invoke(app).exit_code == 1
 
 
-@pytest.mark.xfail(reason="doctor.NEEDED has no fastapi-offline, without which nothing is served")
 def test_everything_that_the_server_is_installed_with_is_looked_at() -> None:
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]

@@ -279,7 +279,6 @@ def test_a_refused_warm_up_is_no_harm(error) -> None:
     assert runs == [1]
 
 
-@pytest.mark.xfail(reason="Model._call takes Ctrl-C for the model's own failure")
 def test_ctrl_c_while_warming_up_is_the_persons_and_not_the_models() -> None:
     with pytest.raises(KeyboardInterrupt):
         Model(FakeModel(raising(KeyboardInterrupt()), quick=True), FakeClock()).warm_up()

@@ -41,6 +41,7 @@ BORDERS = (
     Border("runtimes/registry.py", "_installed", "a plug-in of another package is imported"),
     Border("runtimes/torch/exported.py", "_refuse_pickles", "PyTorch judges a stranger's bytes"),
     Border("runtimes/torch/model.py", "_program", "PyTorch meets a broken archive"),
+    Border("servers/connections.py", "Connections._sweep", "one connection, every deadline"),
     Border("servers/inference.py", "InferenceDoor.answer", "one request must not end the others"),
 )
 

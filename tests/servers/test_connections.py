@@ -209,7 +209,6 @@ async def test_a_connection_may_leave_and_others_come_while_deadlines_pass(clock
     assert len(register) == 5
 
 
-@pytest.mark.xfail(reason="Connections._sweep: one connection's error ends every deadline")
 async def test_a_connection_that_cannot_be_expired_does_not_keep_the_others_open(clock) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_told: None)
     register = register_of(10)

@@ -48,7 +48,6 @@ def test_the_second_signal_ends_at_once(server: Host, second: int) -> None:
     assert ended.value.args == (128 + second,)
 
 
-@pytest.mark.xfail(reason="Host.handle_exit logs, which takes time, before it notes the signal")
 def test_a_second_signal_while_the_first_is_being_logged_ends_at_once(server: Host) -> None:
     """Python runs a signal's handler in the midst of another's; a terminal may send two."""
 

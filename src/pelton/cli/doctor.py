@@ -15,7 +15,7 @@ import typer
 
 from pelton.cli.exit_codes import FAILED
 
-NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "onnxruntime")
+NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "fastapi-offline", "onnxruntime")
 OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
 OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
 OLDEST_OPEN_FILES = 4096

@@ -25,7 +25,7 @@ def command(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]",
+            metavar="PATH",
             show_default=False,
             help="An .onnx file; a .pt2 or TorchScript file; a folder with model.py; or a folder "
             "of models, <name>/<version>/...",

@@ -42,7 +42,12 @@ class Engine:
             ModelFailed: the model raised.
             Unavailable: the server is shutting down.
         """
-        self._enter()
+        try:
+            self._check_welcome()
+        except Unavailable as error:
+            self.refused(request.model, error.code)
+            raise
+        self._running += 1
         try:
             model = self.models.find(request.model, request.version)
             inputs = checked_inputs(request.inputs, model.metadata)
@@ -72,10 +77,9 @@ class Engine:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
 
-    def _enter(self) -> None:
+    def _check_welcome(self) -> None:
         if self._refusing:
             raise Unavailable("the server is shutting down; send the request to another", 1.0)
-        self._running += 1
 
     def _leave(self) -> None:
         self._running -= 1

@@ -49,7 +49,7 @@ class Model:
         self._clock = clock
         self._placement = Placement()
         self._may_run_on_loop = loaded.quick and loaded.concurrent
-        threads = (os.cpu_count() or 1) if loaded.concurrent else 1
+        threads = usable_cores() if loaded.concurrent else 1
         self._workers = Workers(threads, f"model-{self.metadata.name}")
 
     async def run(self, inputs: Mapping[str, Value]) -> tuple[dict[str, Value], Timing]:
@@ -109,6 +109,8 @@ class Model:
             try:
                 _, timing = self._call(zeros, self._clock())
             except PeltonError as error:
+                if isinstance(error.__cause__, KeyboardInterrupt):
+                    raise error.__cause__ from None
                 logger.debug("warm-up of model %s was refused: %s", self.metadata.name, error)
                 return
             self._placement.learn(input_bytes, timing.compute_s)
@@ -117,6 +119,13 @@ class Model:
         """Wait for the last run and give the model's memory back."""
         self._workers.close()
         self._loaded.close()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _zeros(metadata: ModelMetadata) -> dict[str, Value] | None:

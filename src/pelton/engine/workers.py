@@ -25,17 +25,17 @@ class _Job(NamedTuple):
 
 
 class Workers:
-    """Runs calls in the order in which they come, as many at once as there are threads."""
+    """Runs calls in the order in which they come, as many at once as there are threads.
+
+    A thread is started when a call would have to wait, until there are as many as allowed.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads = [
-            # Daemons: a model that hangs must not keep the process from ending.
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._most = threads
+        self._name = name
+        self._running = 0
+        self._threads: list[threading.Thread] = []
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Call `work` in a thread.
@@ -50,9 +50,13 @@ class Workers:
         done: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(loop, done, work, args))
         del args
+        self._running += 1
+        if self._running > len(self._threads) < self._most:
+            self._start_thread()
         try:
             return await done
         finally:
+            self._running -= 1
             del done  # an error's traceback holds this frame, and `done` holds the error
 
     def close(self) -> None:
@@ -61,6 +65,13 @@ class Workers:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _start_thread(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        # A daemon: a model that hangs must not keep the process from ending.
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

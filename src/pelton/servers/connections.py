@@ -117,6 +117,10 @@ class Connections:
             now_s = loop.time()
             for connection in [c for c in self._open if c.deadline_s <= now_s]:
                 connection.deadline_s = math.inf
-                connection.expire()
+                try:
+                    connection.expire()
+                # Border: one connection that cannot be ended must not end every deadline.
+                except Exception:
+                    logger.exception("a connection could not be ended at its deadline")
             if len(self._open) < self.limits.max_connections // 2:
                 self._told_full = False

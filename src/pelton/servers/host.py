@@ -30,6 +30,10 @@ class Drainable(Protocol):
         ...
 
 
+LAST_WRITES_S = 2
+"""For the answers of what was drained to reach their clients."""
+
+
 class Host(uvicorn.Server):
     """Runs the gate on uvicorn: uvicorn owns the loop, the listening socket and the signals."""
 
@@ -54,13 +58,13 @@ class Host(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in an orderly way at the first signal, at once at the second."""
-        if self.should_exit:
+        again, self.should_exit = self.should_exit, True
+        self._engine.ready = False
+        if again:
             logger.warning("second signal: ending at once")
             logging.shutdown()
             os._exit(128 + sig)
         logger.info("%s: finishing what is running", signal.Signals(sig).name)
-        self._engine.ready = False
-        self.should_exit = True
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Drain while the port still answers, so that health checks see what happens."""
@@ -110,6 +114,6 @@ def make_host(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(times.shutdown_grace_s)),
+        timeout_graceful_shutdown=LAST_WRITES_S,
     )
     return Host(config, gateway, engine, times, on_ready)

@@ -20,7 +20,6 @@ head is copied once.
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 import re
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from uvicorn.server import ServerState
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.servers import eager
 from pelton.servers.control_protocol import ControlProtocol
+from pelton.servers.gate_states import BODY, BUSY, CLOSED, CONTROL, HEAD, LINGERING, SENDING
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_head import RequestHead, cut_head, has_begun
 from pelton.servers.http_reply import response_head
@@ -46,19 +46,6 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 LINGER_S = 2.0
 """How long a refused client is listened to, so that it can read why before the reset."""
-
-
-class _State(enum.Enum):
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    BUSY = enum.auto()
-    SENDING = enum.auto()
-    CONTROL = enum.auto()
-    LINGERING = enum.auto()
-    CLOSED = enum.auto()
-
-
-HEAD, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = _State
 
 
 class HttpGate(asyncio.BufferedProtocol):

@@ -109,9 +109,8 @@ class InferenceDoor:
             return await self._oip(target, headers, body)
         except PeltonError as error:
             return self._refusal(error, headers)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Border: whatever goes wrong in one request must not take down the connection.
-            logger.exception("a request failed inside the server")
             failed = PeltonError("the server failed; its log tells more")
             failed.__cause__ = error
             return self._refusal(failed, headers)
@@ -217,10 +216,13 @@ def _has_bytes(metadata: ModelMetadata, size: int) -> bool:
 
 
 def _is_small(outputs: Mapping[str, Value]) -> bool:
-    """Tell whether outputs are quick to write element by element."""
+    """Tell whether outputs are quick to write element by element; of containers nobody knows."""
     size = 0
     for value in outputs.values():
-        size += value.nbytes if isinstance(value, np.ndarray) else 0
+        if isinstance(value, np.ndarray):
+            size += value.nbytes
+        elif isinstance(value, dict | list | tuple | str | bytes):
+            return False
     return size <= QUICK_BYTES
 
 
