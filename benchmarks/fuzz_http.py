@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import pickle
 import random
 import re
 import socket
@@ -30,13 +29,12 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgpack
-import numpy as np
 import psutil
+
+from broken_requests import GETS, corpus, mutated, request
 from processes import Server, free_port
 
 MODELS = Path(__file__).parents[1] / "examples" / "models"
@@ -49,74 +47,6 @@ PATIENCE_S = 5.0
 STATUSES = {100, 200, 206, 304, 400, 404, 405, 408, 413, 414, 415, 416, 431, 500, 503}
 ALLOWED_GROWTH_BYTES = 96 * 2**20
 """What the C library's arenas may still grow by once they have seen a third of the requests."""
-
-GETS = (
-    "/v2",
-    "/v2/health/live",
-    "/v2/health/ready",
-    "/v2/models",
-    "/v2/models/digits",
-    "/v2/models/digits/ready",
-    "/v2/models/digits/config",
-    "/v2/models/digits/versions/1",
-    "/health",
-    "/stats",
-    "/stats?model=digits",
-    "/model/info?model=policy",
-    "/docs",
-    "/openapi.json",
-    "/static-offline-docs/swagger-ui.css",
-    "/nowhere",
-)
-
-FRAGMENTS = (
-    b"\r\n",
-    b"\r\n\r\n",
-    b"\n",
-    b"\r",
-    b"\0",
-    b" ",
-    b"\t",
-    b":",
-    b"Content-Length: 5\r\n",
-    b"Content-Length: 99999999999999\r\n",
-    b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Expect: 100-continue\r\n",
-    b"Connection: close\r\n",
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
-    b"Content-Encoding: gzip\r\n",
-    b"Content-Encoding: deflate\r\n",
-    b"Accept-Encoding: gzip\r\n",
-    b"Content-Type: application/json\r\n",
-    b"Content-Type: application/octet-stream\r\n",
-    b"Content-Type: application/msgpack\r\n",
-    b"Inference-Header-Content-Length: 0\r\n",
-    b"Inference-Header-Content-Length: 77\r\n",
-    b"Host: a\r\n",
-    b"X-Pelton-Model: policy\r\n",
-    b"Range: bytes=0-1,5-\r\n",
-    b"0\r\n\r\n",
-    b"1\r\na\r\n",
-    b"ffffffffffffffff\r\n",
-    b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"HTTP/1.0",
-    b"%00",
-    b"%2e%2e%2f",
-    b"[" * 100,
-    b'{"a":',
-    b"NaN",
-    b"1e999",
-    b"-1",
-    b"18446744073709551616",
-    b'"binary_data_size":8',
-    b'"shape":[0]',
-    b"\xff\xff\xff\xff",
-    b"\x80\x05",
-    b"\xdd\xff\xff\xff\xff",
-    b"PELTON5B",
-)
-"""Pieces of requests, harmless and hostile, that mutations put in."""
 
 
 @dataclass
@@ -134,102 +64,7 @@ class Found:
     faults: list[str] = field(default_factory=list)
 
 
-# -- what is sent ------------------------------------------------------------------------------------
-
-
-def request(path: str, body: bytes, *headers: str) -> bytes:
-    """Write a request with a length."""
-    lines = [f"POST {path} HTTP/1.1", "Host: a", *headers, f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def chunked(path: str, body: bytes, *headers: str) -> bytes:
-    """Write a request in chunks."""
-    lines = [f"POST {path} HTTP/1.1", "Host: a", *headers, "Transfer-Encoding: chunked"]
-    parts = [body[at : at + 50] for at in range(0, len(body), 50)]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
-    return "\r\n".join([*lines, "", ""]).encode() + chunks + b"0\r\n\r\n"
-
-
-def corpus() -> list[bytes]:
-    """Return valid requests for every address, in every framing and format."""
-    image = np.full((1, 8, 8), 3, np.uint8)
-    entry = {"name": "image", "datatype": "UINT8", "shape": [1, 8, 8]}
-    as_json = json.dumps({"inputs": [entry | {"data": image.ravel().tolist()}]}).encode()
-    header = json.dumps(
-        {
-            "id": "a",
-            "inputs": [entry | {"parameters": {"binary_data_size": 64}}],
-            "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
-            "parameters": {"binary_data_output": True, "priority": 1},
-        }
-    ).encode()
-    binary = header + image.tobytes()
-    length = f"Inference-Header-Content-Length: {len(header)}"
-    observation = {
-        "instruction": "go",
-        "state": np.ones(6, np.float32),
-        "image": np.ones((4, 4, 3), np.uint8),
-    }
-    packed = msgpack.packb(
-        {"image": {b"nd": True, b"type": "|u1", b"shape": [1, 8, 8], b"data": image.tobytes()}}
-    )
-    infer, digits, policy = "/v2/models/digits/infer", "/infer?model=digits", "/infer?model=policy"
-    as_pickle, as_msgpack, plain_json = (
-        f"Content-Type: application/{kind}" for kind in ("octet-stream", "msgpack", "json")
-    )
-    return [
-        *(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in GETS),
-        request(infer, as_json),
-        request("/v2/models/digits/versions/1/infer", binary, length),
-        request(infer, image.tobytes(), "Inference-Header-Content-Length: 0"),
-        request(infer, gzip.compress(as_json), "Content-Encoding: gzip"),
-        request(infer, zlib.compress(binary), length, "Content-Encoding: deflate"),
-        request(infer, as_json, "Accept-Encoding: gzip"),
-        request(infer, as_json, "Expect: 100-continue"),
-        chunked(infer, as_json),
-        chunked(infer, binary, length),
-        *(request(policy, pickle.dumps(observation, each), as_pickle) for each in (2, 3, 4, 5)),
-        chunked(policy, pickle.dumps(observation, 5), as_pickle),
-        request(digits, packed, as_msgpack),
-        request(digits, json.dumps({"image": image.tolist()}).encode(), plain_json),
-        request("/infer", b"[1]", plain_json, "X-Pelton-Model: digits"),
-        request("/nowhere", b"12345"),
-    ]
-
-
-def mutated(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
-    """Return a request that is broken in one to five places."""
-    head, mark, body = data.partition(b"\r\n\r\n")
-    if body and dice.random() < 0.5:
-        body = _broken(body, others, dice)
-        length = b"Content-Length: %d" % len(body)
-        return re.sub(rb"Content-Length: [0-9]+", length, head, count=1) + mark + body
-    return _broken(data, others, dice)
-
-
-def _broken(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
-    ways: list[Callable[[bytearray, int], None]] = [
-        lambda text, at: text.__setitem__(at, text[at] ^ (1 << dice.randrange(8))),
-        lambda text, at: text.__setitem__(at, dice.choice(b"\x00\x7f\x80\xff\r\n :0[{\"")),
-        lambda text, at: text.__setitem__(slice(at, at), dice.choice(FRAGMENTS)),
-        lambda text, at: text.__delitem__(slice(at, at + dice.randrange(1, 20))),
-        lambda text, at: text.__setitem__(slice(at, at), text[at : at + dice.randrange(1, 40)]),
-        lambda text, at: text.__delitem__(slice(at, None)),
-        lambda text, at: text.__setitem__(slice(at, None), _tail(dice.choice(others), dice)),
-    ]
-    text = bytearray(data)
-    for _ in range(dice.randrange(1, 6)):
-        if text:
-            dice.choice(ways)(text, dice.randrange(len(text)))
-    return bytes(text)
-
-
-def _tail(data: bytes, dice: random.Random) -> bytes:
-    return data[dice.randrange(len(data)) :]
-
-
-# -- how it is sent, and what comes back -------------------------------------------------------------
+# -- how it is sent, and what comes back ---------------------------------------------------
 
 
 def exchange(port: int, data: bytes, dice: random.Random) -> tuple[bytes, bool]:
@@ -277,16 +112,22 @@ def statuses(data: bytes) -> list[int]:
             raise ValueError(f"status {status}")
         if status == 100:
             continue
-        length = re.search(rb"content-length: (\d+)", head)
+        length = re.search(rb"\r\ncontent-length: (\d+)", head)
         size = int(length[1]) if length else 0
         body, data = data[:size], data[size:]
         if len(body) < size:
             break  # the mutated request was a HEAD, or the connection was reset
         if status >= 400 and b"application/json" in head:
-            said = json.loads(body)
+            said = json.loads(_unpacked(head, body))
             if not {"error", "code", "request_id"} <= set(said) or said["code"] == "internal":
                 raise ValueError(f"the error {said}")
     return found
+
+
+def _unpacked(head: bytes, body: bytes) -> bytes:
+    if b"content-encoding: gzip" in head:
+        return gzip.decompress(body)
+    return zlib.decompress(body) if b"content-encoding: deflate" in head else body
 
 
 def ask(port: int, data: bytes) -> bytes:
@@ -303,7 +144,7 @@ def ask(port: int, data: bytes) -> bytes:
     return body
 
 
-# -- the run -----------------------------------------------------------------------------------------
+# -- the run --------------------------------------------------------------------------------
 
 
 def fuzz(port: int, process: psutil.Process, options: argparse.Namespace) -> Found:
@@ -321,10 +162,9 @@ def fuzz(port: int, process: psutil.Process, options: argparse.Namespace) -> Fou
             sent += 1
         if ask(port, reference) != wanted:
             found.faults.append(f"the reference inference differs after {sent} requests")
-        done = sent / options.requests if options.requests else 1 - (
-            stop_s - time.monotonic()
-        ) / (60 * options.minutes)
-        if done < 1 / 3 or not settled_bytes:
+        left_s = stop_s - time.monotonic()
+        early = 3 * sent < options.requests if options.requests else left_s > 40 * options.minutes
+        if early or not settled_bytes:
             settled_bytes = process.memory_info().rss
         if len(found.faults) > 20:
             break
@@ -370,7 +210,16 @@ def main() -> int:
     options = parser.parse_args()
     port = free_port()
     patience = f"{PATIENCE_S / 5:g}s"
-    command = [sys.executable, "-m", "pelton", "serve", MODELS, "--port", port, "--max-connections=64"]
+    command = [
+        sys.executable,
+        "-m",
+        "pelton",
+        "serve",
+        MODELS,
+        "--port",
+        port,
+        "--max-connections=64",
+    ]
     command += [f"--{name}-timeout-s={patience}" for name in ("head", "body", "send", "idle")]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "serve.log"

@@ -17,15 +17,13 @@ def json_body(*inputs: dict[str, Any], **more: Any) -> bytes:
     return json.dumps({"inputs": list(inputs), **more}).encode()
 
 
-def tensor(name: str, datatype: str, shape: Sequence[Any], data: Any = None) -> dict[str, Any]:
+def tensor(name: Any, datatype: Any, shape: Sequence[Any], data: Any = None) -> dict[str, Any]:
     """Write a tensor's entry; without data it is for a binary part."""
     entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(shape)}
     return entry if data is None else entry | {"data": data}
 
 
-def binary_tensor(
-    name: str, datatype: str, shape: Sequence[Any], size: Any
-) -> dict[str, Any]:
+def binary_tensor(name: Any, datatype: Any, shape: Sequence[Any], size: Any) -> dict[str, Any]:
     """Write the entry of a tensor that lies in the binary part."""
     return tensor(name, datatype, shape) | {"parameters": {"binary_data_size": size}}
 

@@ -1,9 +1,9 @@
 """HTTP/1.1 over a bare socket: tests say exactly which bytes go out, and read what comes back.
 
-    with Wire(server.port) as wire:
-        wire.send(b"GET /v2 HTTP/1.1\r\nHost: test\r\n\r\n")
-        reply = wire.reply()
-        assert reply.status == 200
+with Wire(server.port) as wire:
+    wire.send(b"GET /v2 HTTP/1.1\r\nHost: test\r\n\r\n")
+    reply = wire.reply()
+    assert reply.status == 200
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class Wire:
             return head
         if head.headers.get("transfer-encoding") == "chunked":
             return RawReply(head.status, head.headers, self._chunked())
-        return RawReply(
-            head.status, head.headers, self._take(int(head.headers["content-length"]))
-        )
+        return RawReply(head.status, head.headers, self._take(int(head.headers["content-length"])))
 
     def head(self) -> RawReply:
         """Read the head of one response, of `100 Continue` too."""

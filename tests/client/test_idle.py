@@ -105,3 +105,11 @@ def test_a_child_process_does_not_wait_for_a_lock_that_a_thread_of_its_parent_he
     thread.start()
     thread.join(5.0)
     assert taken == [None]
+
+
+def test_an_old_one_is_closed_also_when_one_comes_back_that_is_used_up(now):
+    stack, old = IdleConnections(4.0), FakeConnection(0.0)
+    stack.put(old)
+    now[0] = 4.0
+    stack.put(FakeConnection(4.0, reusable=False))
+    assert old.closed

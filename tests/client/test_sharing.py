@@ -80,6 +80,23 @@ def test_a_thread_that_finds_all_connections_busy_waits_only_so_long():
     assert len(peer.received) == 1
 
 
+def test_a_failed_request_leaves_its_place_to_the_next():
+    with ScriptedPeer([Answer(holds=True)], [Answer([LIVE])]) as peer:
+        transport = Transport(peer_of(peer.url, None, 5.0), **BOUNDS)
+        with pytest.raises(NoReply, match="waiting for the answer"):
+            transport.perform(QUESTION, time.monotonic() + 0.05)
+        assert transport.perform(QUESTION, time.monotonic() + 5.0).status == 200
+        transport.close()
+
+
+def test_any_number_of_connections_may_be_allowed():
+    with ScriptedPeer([Answer([LIVE])]) as peer:
+        bounds = {**BOUNDS, "max_connections": 2**62}
+        transport = Transport(peer_of(peer.url, None, 5.0), **bounds)
+        assert transport.perform(QUESTION, time.monotonic() + 5.0).status == 200
+        transport.close()
+
+
 async def test_a_task_that_finds_all_connections_busy_waits_only_so_long():
     with ScriptedPeer([Answer(holds=True)]) as peer:
         transport = AsyncTransport(peer_of(peer.url, None, 5.0), **BOUNDS)

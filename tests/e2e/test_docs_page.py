@@ -102,7 +102,9 @@ def _asked_for(log: dict[str, Any]) -> set[str]:
     """Return what the page fetched; what the browser asks for itself has no origin."""
     started = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
     details = [each.get("params", {}) for each in log["events"] if each["type"] == started]
-    return {each["url"] for each in details if each.get("initiator", "not an origin") != "not an origin"}
+    return {
+        each["url"] for each in details if each.get("initiator", "not an origin") != "not an origin"
+    }
 
 
 def test_the_page_shows_every_operation_and_needs_nobody_else(

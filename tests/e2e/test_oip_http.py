@@ -43,7 +43,9 @@ def call(served: ServerProcess) -> Iterator[Caller]:
     caller.close()
 
 
-def post(call: Caller, model: str, body: bytes, headers: Mapping[str, str] | None = None) -> RawReply:
+def post(
+    call: Caller, model: str, body: bytes, headers: Mapping[str, str] | None = None
+) -> RawReply:
     return call("POST", f"/v2/models/{model}/infer", body, headers)
 
 
@@ -165,7 +167,9 @@ def test_one_output_may_differ_from_the_rest(call: Caller) -> None:
     assert outputs["y1"]["data"] == [1.0]
 
 
-@pytest.mark.parametrize("model", ["echo_fp32", "echo_bool", "echo_fp16", "echo_bf16", "echo_int64"])
+@pytest.mark.parametrize(
+    "model", ["echo_fp32", "echo_bool", "echo_fp16", "echo_bf16", "echo_int64"]
+)
 def test_a_raw_request(call: Caller, model: str) -> None:
     """Header length 0: the body is the only input, and every output comes as binary data."""
     data = bytes([1, 0] * 8)
@@ -249,7 +253,14 @@ def test_every_status(served: ServerProcess, call: Caller) -> None:
         (413, "too_large", "POST", "/v2/models/echo_fp64/infer", None, {}),
         (414, "uri_too_long", "GET", "/" + "a" * 9000, b"", {}),
         (415, "unsupported_media", "POST", "/infer", b"a", {"Content-Type": "text/plain"}),
-        (415, "unsupported_media", "POST", "/v2/models/matmul/infer", good, {"Content-Encoding": "br"}),
+        (
+            415,
+            "unsupported_media",
+            "POST",
+            "/v2/models/matmul/infer",
+            good,
+            {"Content-Encoding": "br"},
+        ),
         (431, "head_too_large", "GET", "/v2", b"", {"X-Note": "a" * 70_000}),
         (500, "model_failed", "POST", "/v2/models/raises/infer", good, {}),
     ):

@@ -117,7 +117,9 @@ CASES: dict[str, Case] = {
     "JSON texts": oip("echo_bytes", json_body(tensor("x", "BYTES", [2], ["a", "你好"]))),
     "JSON, no elements": oip("rows", json_body(tensor("x", "FP32", [0, 3], []))),
     "JSON, floats with names": oip("echo_fp32", json_body(tensor("x", "FP32", [1], ["NaN"]))),
-    "binary": binary("matmul", {"inputs": [binary_tensor("x", "FP32", [1, 64], 256)]}, ROW.tobytes()),
+    "binary": binary(
+        "matmul", {"inputs": [binary_tensor("x", "FP32", [1, 64], 256)]}, ROW.tobytes()
+    ),
     "binary, big": binary(
         "echo_fp32",
         {
@@ -186,8 +188,12 @@ CASES: dict[str, Case] = {
     "another datatype": oip("echo_int8", json_body(X)),
     "another shape": oip("rows", json_body(X)),
     "a lying shape": oip("echo_fp32", json_body(tensor("x", "FP32", [2**40], [1]))),
-    "binary, too short": binary("echo_fp32", {"inputs": [binary_tensor("x", "FP32", [2], 8)]}, b"1"),
-    "binary, too long": binary("echo_fp32", {"inputs": [binary_tensor("x", "FP32", [1], 4)]}, b"12345"),
+    "binary, too short": binary(
+        "echo_fp32", {"inputs": [binary_tensor("x", "FP32", [2], 8)]}, b"1"
+    ),
+    "binary, too long": binary(
+        "echo_fp32", {"inputs": [binary_tensor("x", "FP32", [1], 4)]}, b"12345"
+    ),
     "a lying header length": oip(
         "echo_fp32", json_body(X), {"Inference-Header-Content-Length": "9999"}
     ),
@@ -195,7 +201,10 @@ CASES: dict[str, Case] = {
         "echo_fp32", json_body(X), {"Inference-Header-Content-Length": "ten"}
     ),
     "blanks around the header length": oip(
-        "echo_fp32", *(lambda body: (body, {"Inference-Header-Content-Length": f" {len(body)}\t "}))(json_body(X))
+        "echo_fp32",
+        *(lambda body: (body, {"Inference-Header-Content-Length": f" {len(body)}\t "}))(
+            json_body(X)
+        ),
     ),
     "a lying raw request": oip("matmul", bytes(7), {"Inference-Header-Content-Length": "0"}),
     "a model that raises": oip("raises", json_body(tensor("value", "FP32", [1], [1]))),
@@ -213,7 +222,11 @@ CASES: dict[str, Case] = {
     "users' policy": users(OBSERVATION, PICKLE, "?model=policy"),
     "users' policy in msgpack": users(OBSERVATION, MSGPACK, "?model=policy"),
     "the model in a header": ("/infer", b'{"value":1}', {**JSON, "X-Pelton-Model": "plain"}),
-    "the model in both": ("/infer?model=plain", b'{"value":1}', {**JSON, "X-Pelton-Model": "nobody"}),
+    "the model in both": (
+        "/infer?model=plain",
+        b'{"value":1}',
+        {**JSON, "X-Pelton-Model": "nobody"},
+    ),
     "the model escaped": ("/infer?model=%70lain", b'{"value":1}', JSON),
     "the model twice": ("/infer?model=plain&model=nobody", b'{"value":1}', JSON),
     "a media type with a parameter": (

@@ -114,9 +114,7 @@ def test_other_names_of_msgpack(served: ServerProcess) -> None:
 
 def test_floats_without_a_number_have_names_in_json(served: ServerProcess) -> None:
     body = b'{"x": ["NaN", "Infinity", "-Infinity", 1]}'
-    reply = ask(
-        served, plain("/infer?model=echo_fp32", body, {"Content-Type": "application/json"})
-    )
+    reply = ask(served, plain("/infer?model=echo_fp32", body, {"Content-Type": "application/json"}))
     assert reply.json()["output"] == ["NaN", "Infinity", "-Infinity", 1.0]
 
 

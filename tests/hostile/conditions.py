@@ -46,7 +46,9 @@ CODES = {
 LONGEST_MESSAGE = 1000
 """Characters; a message quotes a stranger only in bounded length."""
 
-_FORBIDDEN = re.compile(r"Traceback|File \"|/site-packages|/src/pelton|pelton\.\w+\.\w|/tmp/|\.py\b")
+_FORBIDDEN = re.compile(
+    r"Traceback|File \"|/site-packages|/src/pelton|pelton\.\w+\.\w|/tmp/|\.py\b"
+)
 
 _ROW = np.arange(64, dtype="<f4").reshape(1, 64)
 _OIP = json_body(tensor("x", "FP32", [1, 64], _ROW.ravel().tolist()))

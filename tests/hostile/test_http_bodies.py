@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -139,11 +140,11 @@ def bomb(coding: str, mib: int) -> bytes:
 @pytest.mark.parametrize("coding", COMPRESS)
 @pytest.mark.parametrize("way", [plain, chunked], ids=["plain", "chunked"])
 def test_a_bomb_goes_off_at_the_limit(
-    target: ServerProcess, conditions: Conditions, coding: str, way: object
+    target: ServerProcess, conditions: Conditions, coding: str, way: Callable[..., bytes]
 ) -> None:
     two_gb = bomb(coding, 2048)
     assert len(two_gb) < 3 * MIB
-    request = way(INFER, two_gb, {"Content-Encoding": coding})  # type: ignore[operator]
+    request = way(INFER, two_gb, {"Content-Encoding": coding})
 
     def send() -> None:
         said = assert_error(ask(target, request), 413)
@@ -162,7 +163,17 @@ def test_a_bomb_at_the_users_endpoint(target: ServerProcess, conditions: Conditi
 
 @pytest.mark.parametrize(
     "coding",
-    ["zstd", "br", "compress", "x-gzip", "gzip, gzip", "deflate, gzip", "gzip,", "GZIP GZIP", "a" * 900],
+    [
+        "zstd",
+        "br",
+        "compress",
+        "x-gzip",
+        "gzip, gzip",
+        "deflate, gzip",
+        "gzip,",
+        "GZIP GZIP",
+        "a" * 900,
+    ],
 )
 @pytest.mark.parametrize("path", [INFER, "/infer?model=matmul"])
 def test_codings_that_are_not_read(
@@ -228,6 +239,21 @@ def test_compressed_chunks_with_a_header_length(target: ServerProcess) -> None:
         assert_error(ask(target, plain(INFER, compress(GOOD), wrong)), 400)
 
 
+@pytest.mark.parametrize("path", [INFER, "/infer", "/nowhere"])
+def test_a_body_that_breaks_before_it_was_asked_for(
+    target: ServerProcess, conditions: Conditions, path: str
+) -> None:
+    """The application that would say `100 Continue` now comes too late, and stays quiet."""
+    head = head_bytes("POST", path, {**CHUNKED, "Expect": "100-continue"})
+    log = len(target.log())
+    with conditions.unharmed():
+        for broken in (b"zz\r\n", b"1;" + b"a" * 4_000_000, b"1\r\na\r\n" * 70_000):
+            with Wire(target.port) as wire:
+                wire.send_while_taken(head + broken)
+                assert [reply.status // 100 for reply in wire.all_replies()] == [4]
+    assert "Traceback" not in target.log()[log:]
+
+
 # -- answered before they are in -----------------------------------------------------------------
 
 
@@ -235,10 +261,10 @@ def test_compressed_chunks_with_a_header_length(target: ServerProcess) -> None:
 @pytest.mark.parametrize("way", [plain, chunked])
 @pytest.mark.parametrize("path", ["/nowhere", "/v2/health/live", "/v2/models/matmul"])
 def test_the_answer_to_a_big_body_at_a_wrong_address_is_read(
-    target: ServerProcess, conditions: Conditions, path: str, way: object, close: bool
+    target: ServerProcess, conditions: Conditions, path: str, way: Callable[..., bytes], close: bool
 ) -> None:
     headers = {"Connection": "close"} if close else {}
-    request = way(path, bytes(8 * MIB), headers)  # type: ignore[operator]
+    request = way(path, bytes(8 * MIB), headers)
     with conditions.unharmed(), Wire(target.port) as wire:
         for _ in range(3):
             wire.send(request)  # the whole of it, before a look at what comes back

@@ -38,9 +38,7 @@ def many_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_five_thousand_idle_connections(
-    models: Path, many_files: int, serve
-) -> None:
+def test_five_thousand_idle_connections(models: Path, many_files: int, serve) -> None:
     count = min(5000, many_files - 300)
     server: ServerProcess = serve(models)
     conditions = Conditions(server)
@@ -87,9 +85,7 @@ def test_one_that_has_been_used_goes_after_those_that_have_not(models: Path, ser
 BUSY = {
     "half a head": b"GET /v2 HTT",
     "half a body": head_bytes("POST", "/v2/models/matmul/infer", {"Content-Length": "10"}) + b"{",
-    "half a chunk": head_bytes(
-        "POST", "/v2/models/matmul/infer", {"Transfer-Encoding": "chunked"}
-    )
+    "half a chunk": head_bytes("POST", "/v2/models/matmul/infer", {"Transfer-Encoding": "chunked"})
     + b"5\r\n{",
 }
 

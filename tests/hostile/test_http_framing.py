@@ -121,7 +121,7 @@ def test_it_is_refused_behind_a_good_request_too(
 def test_chunked_in_any_letters_is_understood(target: ServerProcess, value: bytes) -> None:
     with Wire(target.port) as wire:
         reply = wire.ask(request(HOST, b"Transfer-Encoding:" + value, body=b"2\r\n{}\r\n0\r\n\r\n"))
-        assert "no \"inputs\"" in assert_error(reply, 400)["error"]
+        assert 'no "inputs"' in assert_error(reply, 400)["error"]
         assert wire.ask(HIDDEN).status == 200
 
 
@@ -358,17 +358,19 @@ def test_wishes_to_switch_protocols_are_passed_over(
         ):
             assert wire.ask(get("/v2/health/live", headers)).status == 200
             reply = wire.ask(plain(INFER, b"{}", headers))
-            assert "no \"inputs\"" in assert_error(reply, 400)["error"]
+            assert 'no "inputs"' in assert_error(reply, 400)["error"]
             chunks = {**headers, "Transfer-Encoding": "chunked"}
             reply = wire.ask(head_bytes("POST", INFER, chunks) + b"2\r\n{}\r\n0\r\n\r\n")
-            assert "no \"inputs\"" in assert_error(reply, 400)["error"]
+            assert 'no "inputs"' in assert_error(reply, 400)["error"]
         assert wire.ask(HIDDEN).status == 200
 
 
 def test_blanks_around_a_value_are_not_part_of_it(target: ServerProcess) -> None:
     with Wire(target.port) as wire:
         head = b"POST /infer HTTP/1.1\r\nHost: \t test \t\r\nContent-Length: \t2 \t\r\n"
-        reply = wire.ask(head + b"Content-Type:application/json \r\nX-Pelton-Model: rows \r\n\r\n{}")
+        reply = wire.ask(
+            head + b"Content-Type:application/json \r\nX-Pelton-Model: rows \r\n\r\n{}"
+        )
         assert "'rows' takes" in assert_users_error(reply, 400)["error"]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -57,6 +60,15 @@ CHUNKED = head_bytes("POST", INFER, {"Transfer-Encoding": "chunked"})
 LENGTH = {"Content-Length": "500"}
 MUCH = b" " * 499
 
+T = TypeVar("T")
+
+
+def side_by_side(attack: Callable[[T], None], cases: Iterable[T]) -> None:
+    """Run attacks at the same time, since each waits for a time-out; the first failure counts."""
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(attack, cases))
+
+
 SLOW = {
     "head": (b"", get("/v2", {"X-Note": "a" * 500})),
     "head of an inference": (b"", head_bytes("POST", INFER, {"X-Note": "a" * 500})),
@@ -71,30 +83,35 @@ SLOW = {
 """What is sent at once, and what drips."""
 
 
-@pytest.mark.parametrize("name", SLOW)
 @pytest.mark.parametrize("first", [b"", LIVE], ids=["fresh", "kept"])
 @pytest.mark.usefixtures("conditions")
-def test_a_byte_at_a_time(impatient: ServerProcess, name: str, first: bytes) -> None:
-    with Wire(impatient.port) as wire:
-        if first:
-            assert wire.ask(first).status == 200
-        at_once, dripping = SLOW[name]
-        wire.send(at_once)
-        drip(wire, dripping)
-        replies = wire.all_replies()
-        assert len(replies) == 1
-        part = "head" if name.startswith("head") else "body"
-        assert f"the request's {part} took too long" in assert_error(replies[0], 408)["error"]
+def test_a_byte_at_a_time(impatient: ServerProcess, first: bytes) -> None:
+    def attack(name: str) -> None:
+        with Wire(impatient.port) as wire:
+            if first:
+                assert wire.ask(first).status == 200
+            at_once, dripping = SLOW[name]
+            wire.send(at_once)
+            drip(wire, dripping)
+            replies = wire.all_replies()
+            assert len(replies) == 1, name
+            part = "head" if name.startswith("head") else "body"
+            said = assert_error(replies[0], 408)["error"]
+            assert f"the request's {part} took too long" in said, name
+
+    side_by_side(attack, SLOW)
 
 
-@pytest.mark.parametrize("start", [b"", b"\r\n", b"\r\n\r\n\r\n", LIVE])
 @pytest.mark.usefixtures("conditions")
-def test_who_says_nothing_is_closed_without_a_word(impatient: ServerProcess, start: bytes) -> None:
-    with Wire(impatient.port) as wire:
-        wire.send(start)
-        if start == LIVE:
-            assert wire.reply().status == 200
-        assert wire.rest() == b""
+def test_who_says_nothing_is_closed_without_a_word(impatient: ServerProcess) -> None:
+    def attack(start: bytes) -> None:
+        with Wire(impatient.port) as wire:
+            wire.send(start)
+            if start == LIVE:
+                assert wire.reply().status == 200
+            assert wire.rest() == b""
+
+    side_by_side(attack, [b"", b"\r", b"\r\n", b"\r\n\r\n\r\n", LIVE])
 
 
 @pytest.mark.usefixtures("conditions")
@@ -104,19 +121,22 @@ def test_empty_lines_do_not_keep_a_connection(impatient: ServerProcess) -> None:
         assert wire.rest() == b""
 
 
-@pytest.mark.parametrize("size", [1, 40_000, 5_000_000])
-@pytest.mark.parametrize("way", ["plain", "chunked", "control"])
 @pytest.mark.usefixtures("conditions")
-def test_a_body_that_stops(impatient: ServerProcess, size: int, way: str) -> None:
-    headers = {"Content-Length": str(size + 1)}
-    if way == "chunked":
-        headers = {"Transfer-Encoding": "chunked"}
-    elif way == "control":
-        headers["Content-Encoding"] = "gzip"
-    body = as_chunks(b" " * size)[:-5] if way == "chunked" else b" " * size
-    with Wire(impatient.port) as wire:
-        assert_error(wire.ask(head_bytes("POST", INFER, headers) + body), 408)
-        assert wire.rest() == b""
+def test_a_body_that_stops(impatient: ServerProcess) -> None:
+    def attack(case: tuple[str, int]) -> None:
+        way, size = case
+        framing = {
+            "plain": {"Content-Length": str(size + 1)},
+            "control": {"Content-Length": str(size + 1), "Content-Encoding": "gzip"},
+            "chunked": {"Transfer-Encoding": "chunked"},
+        }[way]
+        body = as_chunks(b" " * size)[:-5] if way == "chunked" else b" " * size
+        with Wire(impatient.port) as wire:
+            assert_error(wire.ask(head_bytes("POST", INFER, framing) + body), 408)
+            assert wire.rest() == b""
+
+    ways, sizes = ("plain", "control", "chunked"), (1, 40_000, 5_000_000)
+    side_by_side(attack, itertools.product(ways, sizes))
 
 
 @pytest.mark.usefixtures("conditions")
@@ -154,9 +174,7 @@ def test_a_client_that_says_it_is_done_gets_its_answer(
 
 
 @pytest.mark.parametrize("way", ["head", "plain", "chunked", "gzip"])
-def test_half_a_request_and_then_the_end(
-    target: ServerProcess, way: str
-) -> None:
+def test_half_a_request_and_then_the_end(target: ServerProcess, way: str) -> None:
     """Nobody can still complete it, so it is not waited for."""
     body = b" " * 100
     request = {
@@ -185,7 +203,7 @@ def reset(wire: Wire) -> None:
 @pytest.mark.parametrize("hang_up", [Wire.close, reset])
 @pytest.mark.parametrize("way", ["plain", "chunked", "gzip", "head"])
 def test_a_client_that_leaves_in_the_middle_of_its_request(
-    target: ServerProcess, way: str, hang_up: object
+    target: ServerProcess, way: str, hang_up: Callable[[Wire], None]
 ) -> None:
     body, headers = binary(100_000)
     request = {
@@ -198,7 +216,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(
     for _ in range(20):
         wire = Wire(target.port)
         wire.send(request[: len(request) // 2])
-        hang_up(wire)  # type: ignore[operator]
+        hang_up(wire)
     until(lambda: target.connections() <= base)
     assert target.log()[log:] == "", "a client that leaves is no event for the log"
 
@@ -206,15 +224,15 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(
 @pytest.mark.parametrize("hang_up", [Wire.close, reset])
 @pytest.mark.parametrize("way", [plain, chunked])
 def test_a_client_that_leaves_before_its_answer(
-    target: ServerProcess, way: object, hang_up: object
+    target: ServerProcess, way: Callable[..., bytes], hang_up: Callable[[Wire], None]
 ) -> None:
     body, headers = binary(1_000_000)
     base, log = target.connections(), len(target.log())
     for _ in range(5):
         wire = Wire(target.port)
-        wire.send(way(INFER, body, headers))  # type: ignore[operator]
+        wire.send(way(INFER, body, headers))
         wire.head()
-        hang_up(wire)  # type: ignore[operator]
+        hang_up(wire)
     until(lambda: target.connections() <= base)
     assert target.log()[log:] == ""
 
@@ -246,12 +264,12 @@ BIG = 4_000_000
 @pytest.mark.parametrize("way", [plain, chunked])
 @pytest.mark.parametrize("last", [False, True], ids=["kept", "connection: close"])
 def test_an_answer_that_nobody_takes(
-    impatient: ServerProcess, conditions: Conditions, way: object, last: bool
+    impatient: ServerProcess, conditions: Conditions, way: Callable[..., bytes], last: bool
 ) -> None:
     body, headers = binary(BIG)
     if last:
         headers = {**headers, "Connection": "close"}
-    request = way(INFER, body, headers)  # type: ignore[operator]
+    request = way(INFER, body, headers)
 
     def attack() -> None:
         with Wire(impatient.port, receive_buffer_bytes=4096) as wire:

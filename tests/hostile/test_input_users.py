@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import pickle
@@ -77,7 +77,7 @@ UNREADABLE_MSGPACK = {
     "str of 4 GB": b"\xdb\xff\xff\xff\xff\x00",
     "ext of 4 GB": b"\xc9\xff\xff\xff\xff\x01\x00",
     "ext": b"\xd4\x01\x00",
-    "a timestamp": bytes(msgpack.packb(datetime.datetime.now(datetime.UTC), datetime=True)),
+    "a timestamp": bytes(msgpack.packb(dt.datetime.now(dt.UTC), datetime=True)),
     "the byte that is never used": b"\xc1",
     "something behind it": packed({"x": [1.0]}) + b"\x00",
     "cut short": packed({"x": [1.0]})[:-1],
@@ -85,13 +85,27 @@ UNREADABLE_MSGPACK = {
     "a key twice": b"\x82\xa1x\x01\xa1x\x02",
     "a list as a key": b"\x81\x90\x01",
     "a map as a key": b"\x81\x80\x01",
-    "an object array": packed({b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": pickle.dumps([1])}),
-    "an array of void": packed({b"nd": True, b"type": "|V8", b"kind": b"", b"shape": [1], b"data": bytes(8)}),
-    "an array of a structure": packed({b"nd": True, b"type": [["a", "<f4"]], b"kind": b"V", b"shape": [1], b"data": bytes(4)}),
-    "fewer bytes than its shape": packed({b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [3], b"data": bytes(8)}),
-    "a shape of 2^32 x 2^32": packed({b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [2**32, 2**32], b"data": b""}),
-    "a negative shape": packed({b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [-1], b"data": bytes(4)}),
-    "openpi's object array": packed({b"__ndarray__": True, b"dtype": "O", b"shape": [1], b"data": bytes(8)}),
+    "an object array": packed(
+        {b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": pickle.dumps([1])}
+    ),
+    "an array of void": packed(
+        {b"nd": True, b"type": "|V8", b"kind": b"", b"shape": [1], b"data": bytes(8)}
+    ),
+    "an array of a structure": packed(
+        {b"nd": True, b"type": [["a", "<f4"]], b"kind": b"V", b"shape": [1], b"data": bytes(4)}
+    ),
+    "fewer bytes than its shape": packed(
+        {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [3], b"data": bytes(8)}
+    ),
+    "a shape of 2^32 x 2^32": packed(
+        {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [2**32, 2**32], b"data": b""}
+    ),
+    "a negative shape": packed(
+        {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [-1], b"data": bytes(4)}
+    ),
+    "openpi's object array": packed(
+        {b"__ndarray__": True, b"dtype": "O", b"shape": [1], b"data": bytes(8)}
+    ),
     "complex": packed({b"complex": True, b"data": "1+2j"})[:-1],
 }
 
@@ -145,7 +159,7 @@ UNREADABLE_PICKLES: dict[str, tuple[bytes, str]] = {
     "a codec": (b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0rot13\x86R.", "pickle: "),
     "an array of objects": (pickle.dumps({"value": np.array([{}], object)}), "pickle: "),
     "an OrderedDict": (pickle.dumps(OrderedDict(a=1)), "OrderedDict"),
-    "a datetime": (pickle.dumps({"value": datetime.date(2026, 1, 1)}), "date"),
+    "a datetime": (pickle.dumps({"value": dt.date(2026, 1, 1)}), "date"),
     "a path": (pickle.dumps({"value": Path("/")}), "Path"),
     "deep": (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "pickle: "),
     "keys that would hash alike": (
@@ -302,8 +316,19 @@ def test_a_client_cannot_choose_an_unsafe_reader(
     marker = tmp_path / "was here"
     body = pickle.dumps(Runs(os.system, f"touch '{marker}'"))
     with conditions.unharmed(), Wire(target.port) as wire:
-        for media_type in (JSON, PICKLE, MSGPACK, "application/x-pickle", "application/numpy", "*/*"):
-            for path in ("/infer?model=plain", "/v2/models/plain/infer", "/v2/models/echo_bytes/infer"):
+        for media_type in (
+            JSON,
+            PICKLE,
+            MSGPACK,
+            "application/x-pickle",
+            "application/numpy",
+            "*/*",
+        ):
+            for path in (
+                "/infer?model=plain",
+                "/v2/models/plain/infer",
+                "/v2/models/echo_bytes/infer",
+            ):
                 headers = {
                     "Content-Type": media_type,
                     "Accept": media_type,

@@ -153,3 +153,23 @@ def test_an_array_that_is_read_only_can_be_written() -> None:
     image = np.zeros(100_000, np.uint8)
     image.flags.writeable = False
     assert decode(b"".join(encode(image, PLAIN)), Limits())[0].shape == (100_000,)
+
+
+def test_what_is_remembered_of_an_array_is_not_taken_for_another() -> None:
+    """Opcodes around an array are remembered; each of these differs in one thing that they tell."""
+    plain = np.arange(6, dtype="<i2").reshape(2, 3)
+    for array in (plain, plain.reshape(3, 2), np.asfortranarray(plain), plain.astype(">i2")):
+        for old_numpy in (False, True):
+            chunks = encode(array, PickleStyle(5, old_numpy, out_of_band=True))
+            back, style = decode(b"".join(chunks), Limits())
+            assert style.old_numpy == old_numpy
+            assert back.dtype == array.dtype
+            assert back.flags.f_contiguous == array.flags.f_contiguous
+            np.testing.assert_array_equal(back, array, strict=True)
+
+
+def test_metadata_is_refused_although_dtypes_with_and_without_it_are_equal() -> None:
+    style = PickleStyle(5, old_numpy=False, out_of_band=True)
+    encode(np.zeros(3, np.int16), style)
+    with pytest.raises(TypeError, match="int16 cannot be sent"):
+        encode(np.zeros(3, np.dtype(np.int16, metadata={"unit": "m"})), style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -99,6 +100,11 @@ def quoted(text: str, what: str) -> str:
     if not isinstance(text, str) or text in ("", ".", ".."):
         raise InvalidRequest(f"{text!r:.40} cannot be a {what}")
     try:
-        return quote(text, safe="")
+        return _remembered_quote(text)
     except UnicodeEncodeError:
         raise InvalidRequest(f"the {what} {text!r:.40} is not valid Unicode") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_quote(text: str) -> str:
+    return quote(text, safe="")

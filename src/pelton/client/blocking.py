@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import queue
 import select
 import socket
-import threading
 import time
 from typing import TypeVar
 
@@ -17,6 +17,9 @@ from pelton.client.opening import Peer, open_connection, unreachable
 from pelton.client.stream import YIELD, PatientStream, Steps, Wait
 
 T = TypeVar("T")
+
+_MOST_PLACES = 2**16
+"""More connections than this no process opens to one server: it has no more ports."""
 
 
 def drive(steps: Steps[T], deadline_s: float) -> T:
@@ -67,7 +70,10 @@ class Transport:
         self._max_connections = max_connections
         self._max_reply_bytes = max_reply_bytes
         self._idle = IdleConnections(idle_s)
-        self._free = threading.Semaphore(max_connections)
+        # A queue of places is a semaphore without Python code.
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(min(max_connections, _MOST_PLACES)):
+            self._places.put(None)
 
     def perform(self, request: Request, deadline_s: float) -> Reply:
         """Send a request once and return its reply, whatever its status.
@@ -79,8 +85,7 @@ class Transport:
         Raises:
             NoReply: no whole reply came.
         """
-        if not self._free.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
-            raise all_busy(self._max_connections)
+        self._take_place(deadline_s)
         try:
             connection = self._idle.take() or self._open(deadline_s)
             try:
@@ -88,11 +93,20 @@ class Transport:
             finally:
                 self._idle.put(connection)
         finally:
-            self._free.release()
+            self._places.put(None)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their request ends."""
         self._idle.close()
+
+    def _take_place(self, deadline_s: float) -> None:
+        try:
+            self._places.get_nowait()
+        except queue.Empty:
+            try:
+                self._places.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                raise all_busy(self._max_connections) from None
 
     def _open(self, deadline_s: float) -> Connection:
         address = self._peer.address

@@ -5,9 +5,9 @@ The clients for threads and for `asyncio` share this; they differ only in who wa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from pelton.wire.limits import Limits
 
 T = TypeVar("T")
 
-Chunks = Sequence[bytes | memoryview]
+Fields = tuple[tuple[str, str], ...]
 
 _PICKLE_STYLE = pickled.PickleStyle(protocol=5, old_numpy=False, out_of_band=True)
 
@@ -48,8 +48,7 @@ _OWN_FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One question.
 
     Attributes:
@@ -63,8 +62,7 @@ class Call(Generic[T]):
     idempotent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InferOptions:
+class InferOptions(NamedTuple):
     """What may be added to an inference.
 
     Attributes:
@@ -106,7 +104,7 @@ class Calls:
             if name.lower() in _OWN_FIELDS:
                 raise SettingsError(f"the header {name} is set by the client itself")
         self._prefix = address.prefix
-        self._fields = [("Host", address.authority), ("User-Agent", "pelton"), *fields.items()]
+        self._fields = (("Host", address.authority), ("User-Agent", "pelton"), *fields.items())
         self._limits = Limits(max_body_bytes=max_reply_bytes)
 
     def infer(
@@ -121,16 +119,10 @@ class Calls:
             parameters=options.parameters,
             datatypes=options.datatypes,
         )
-        if message.header_bytes is None:
-            fields = [("Content-Type", "application/json")]
-        else:
-            fields = [
-                ("Content-Type", "application/octet-stream"),
-                ("Inference-Header-Content-Length", str(message.header_bytes)),
-            ]
-        path = model_path(model, options.version, "/infer")
-        request = self._post(path, fields, message.chunks, message.size)
-        return Call(request, lambda reply: read_infer(reply, self._limits), options.idempotent)
+        target = self._prefix + model_path(model, options.version, "/infer")
+        head = _infer_head(target, self._fields, message.header_bytes, message.size)
+        read = functools.partial(read_infer, limits=self._limits)
+        return Call(Request(head, message.chunks), read, options.idempotent)
 
     def predict(
         self, data: Value, model: str | None, query: str = "", *, idempotent: bool = False
@@ -142,10 +134,10 @@ class Calls:
             raise InvalidRequest(f"the data cannot be sent: {problem}") from problem
         if model is not None:
             query = f"model={quoted(model, 'model name')}"
-        path = f"/infer?{query}" if query else "/infer"
-        fields = [("Content-Type", "application/octet-stream")]
-        request = self._post(path, fields, chunks, sum(map(len, chunks)))
-        return Call(request, lambda reply: read_output(reply, self._limits), idempotent)
+        target = f"{self._prefix}/infer?{query}" if query else f"{self._prefix}/infer"
+        head = _predict_head(target, self._fields, sum(map(len, chunks)))
+        read = functools.partial(read_output, limits=self._limits)
+        return Call(Request(head, chunks), read, idempotent)
 
     def server_live(self) -> Call[bool]:
         """Ask whether the server's process answers."""
@@ -177,21 +169,31 @@ class Calls:
         return self._get(f"/stats{query}", dict)
 
     def _ask(self, path: str) -> Call[bool]:
-        request = self._request("GET", path, [], ())
+        request = Request(build_head("GET", self._prefix + path, self._fields))
         return Call(request, lambda reply: read_yes(reply, self._limits), idempotent=True)
 
     def _get(self, path: str, shape: Callable[[dict[str, Any]], T]) -> Call[T]:
-        request = self._request("GET", path, [], ())
+        request = Request(build_head("GET", self._prefix + path, self._fields))
         return Call(request, lambda reply: shape(read_json(reply, self._limits)), idempotent=True)
 
-    def _post(self, path: str, fields: list[tuple[str, str]], chunks: Chunks, size: int) -> Request:
-        return self._request("POST", path, [*fields, ("Content-Length", str(size))], chunks)
 
-    def _request(
-        self, method: str, path: str, fields: list[tuple[str, str]], chunks: Chunks
-    ) -> Request:
-        head = build_head(method, self._prefix + path, (*self._fields, *fields))
-        return Request(head, tuple(memoryview(chunk) for chunk in chunks))
+@functools.lru_cache(maxsize=256)
+def _infer_head(target: str, fields: Fields, header_bytes: int | None, size: int) -> bytes:
+    """Write the head of an inference; a program sends the same one each time."""
+    if header_bytes is None:
+        kind: Fields = (("Content-Type", "application/json"),)
+    else:
+        kind = (
+            ("Content-Type", "application/octet-stream"),
+            ("Inference-Header-Content-Length", str(header_bytes)),
+        )
+    return build_head("POST", target, (*fields, *kind, ("Content-Length", str(size))))
+
+
+@functools.lru_cache(maxsize=256)
+def _predict_head(target: str, fields: Fields, size: int) -> bytes:
+    kind = ("Content-Type", "application/octet-stream")
+    return build_head("POST", target, (*fields, kind, ("Content-Length", str(size))))
 
 
 def _array(name: str, value: npt.ArrayLike) -> Array:

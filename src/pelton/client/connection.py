@@ -6,10 +6,8 @@ final memory (`recv_into`), so between an array and the kernel there is no copy.
 
 from __future__ import annotations
 
-import itertools
 import select
 import time
-from collections import deque
 
 from pelton.client.failure import Again, NoReply
 from pelton.client.http1 import MAX_HEAD_BYTES, BadReply, Reply, ReplyReader, Request
@@ -24,27 +22,28 @@ class Outgoing:
     """The bytes of a request that have not left yet."""
 
     def __init__(self, request: Request) -> None:
-        self._pieces = deque(
-            piece for piece in (memoryview(request.head), *request.chunks) if piece
-        )
+        self._pieces = [piece for piece in (request.head, *request.chunks) if piece]
 
     @property
     def finished(self) -> bool:
         """Whether the kernel has taken everything."""
         return not self._pieces
 
-    def pieces(self) -> list[memoryview]:
-        """Return what is to be sent next: views of the request's own memory."""
-        return list(itertools.islice(self._pieces, _MAX_PIECES))
+    def pieces(self) -> list[bytes | memoryview]:
+        """Return what is to be sent next: the request's own memory."""
+        return self._pieces[:_MAX_PIECES]
 
     def left(self, count: int) -> None:
         """Take note that the first `count` bytes have left."""
-        while count:
-            first = self._pieces.popleft()
-            if count < len(first):
-                self._pieces.appendleft(first[count:])
-                return
-            count -= len(first)
+        whole = 0
+        for piece in self._pieces:
+            if count < len(piece):
+                break
+            count -= len(piece)
+            whole += 1
+        del self._pieces[:whole]
+        if count:
+            self._pieces[0] = memoryview(self._pieces[0])[count:]
 
 
 class Connection:

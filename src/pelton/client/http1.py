@@ -10,11 +10,11 @@ Message framing follows RFC 9112, section 6.3; the head is parsed by llhttp thro
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import functools
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import httptools
@@ -43,8 +43,7 @@ class BadReply(Exception):
     """What came is not a reply that HTTP/1.1 and our bounds allow; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What one request puts on the wire.
 
     Attributes:
@@ -53,11 +52,10 @@ class Request:
     """
 
     head: bytes
-    chunks: tuple[memoryview, ...] = ()
+    chunks: Sequence[bytes | memoryview] = ()
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole reply.
 
     Attributes:
@@ -67,7 +65,7 @@ class Reply:
     """
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: memoryview
 
 
@@ -85,7 +83,6 @@ def check_headers(fields: Iterable[tuple[str, str]]) -> None:
             raise SettingsError(f"the value of the header {name:.60} holds a character it may not")
 
 
-@functools.lru_cache(maxsize=256)
 def build_head(method: str, target: str, fields: tuple[tuple[str, str], ...]) -> bytes:
     """Write a request's head (RFC 9112, section 3).
 
@@ -99,11 +96,23 @@ def build_head(method: str, target: str, fields: tuple[tuple[str, str], ...]) ->
 
 
 class _Head(NamedTuple):
-    """A reply's head."""
+    """A reply's head, and what follows from it.
+
+    Attributes:
+        status: the status code.
+        headers: field values by lower-case name.
+        persistent: whether the connection outlives a body whose end can be told.
+        coding: the transfer coding, or None for none.
+        length: the body's length, or None where it is not told.
+        json_bytes: how long the JSON is that stands in the body before the arrays.
+    """
 
     status: int
-    version: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
+    persistent: bool
+    coding: str | None
+    length: int | None
+    json_bytes: int
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,7 +126,20 @@ def _read_head(head: bytes) -> _Head:
         raise BadReply("it switched to another protocol without being asked") from None
     except httptools.HttpParserError as error:
         raise BadReply(f"it does not speak HTTP/1.1 ({error})") from None
-    return _Head(parser.get_status_code(), parser.get_http_version(), found.headers)
+    status, headers = parser.get_status_code(), found.headers
+    # llhttp has refused both fields together, and lengths that are repeated or no numbers.
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if status in (204, 304):
+        coding, length = None, "0"
+    json_part = headers.get(_JSON_PART, "")
+    return _Head(
+        status,
+        headers,
+        persistent=parser.get_http_version() == "1.1" and not _says_close(headers),
+        coding=coding,
+        length=None if length is None else int(length),
+        json_bytes=int(json_part) if _LENGTH.fullmatch(json_part) else 0,
+    )
 
 
 class _Found:
@@ -156,7 +178,10 @@ class _Stage(enum.Enum):
     LENGTH = enum.auto()
     CHUNKED = enum.auto()
     UNTIL_CLOSE = enum.auto()
-    DONE = enum.auto()
+
+
+_HEAD, _LENGTH_KNOWN = _Stage.HEAD, _Stage.LENGTH
+"""Members of an enumeration are slow to reach by their class, and every reply needs these."""
 
 
 class ReplyReader:
@@ -166,6 +191,7 @@ class ReplyReader:
         started: whether any byte has come.
         answered: whether a final head has come, so that the server has made up its mind.
         keep_alive: once done, whether the connection may carry another request.
+        done: whether the whole reply is here.
     """
 
     def __init__(self, scratch: bytearray, max_body_bytes: int) -> None:
@@ -178,35 +204,30 @@ class ReplyReader:
         self.started = False
         self.answered = False
         self.keep_alive = False
+        self.done = False
         self._scratch = scratch
         self._view = memoryview(scratch)
         self._max_body_bytes = max_body_bytes
-        self._stage = _Stage.HEAD
+        self._stage = _HEAD
         self._filled = 0
+        self._head: _Head
+        self._body: memoryview
+        # Only for a body of unknown length:
         self._framing_bytes = 0
-        self._head = b""
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._found = _Found()
+        self._found: _Found
         self._parser: httptools.HttpResponseParser
-        self._body = memoryview(b"")
-
-    @property
-    def done(self) -> bool:
-        """Whether the whole reply is here."""
-        return self._stage is _Stage.DONE
 
     @property
     def reply(self) -> Reply:
         """The reply, once done."""
         assert self.done
-        return Reply(self._status, self._headers, self._body)
+        return Reply(self._head.status, self._head.headers, self._body)
 
     def buffer(self) -> memoryview:
         """Return the memory for the next bytes; never empty while the reply is not done."""
-        if self._stage is _Stage.HEAD:
+        if self._stage is _HEAD:
             return self._view[self._filled : self._filled + _FIRST_READ_BYTES]
-        if self._stage is _Stage.LENGTH:
+        if self._stage is _LENGTH_KNOWN:
             return self._body[self._filled :]
         return self._view
 
@@ -217,13 +238,12 @@ class ReplyReader:
             BadReply: they do not continue a valid reply.
         """
         self.started = True
-        if self._stage is _Stage.HEAD:
+        if self._stage is _HEAD:
             self._filled += count
             self._read_heads(search_from=max(0, self._filled - count - 3))
-        elif self._stage is _Stage.LENGTH:
+        elif self._stage is _LENGTH_KNOWN:
             self._filled += count
-            if self._filled == len(self._body):
-                self._stage = _Stage.DONE
+            self.done = self._filled == len(self._body)
         else:
             self._append(self._view[:count])
 
@@ -238,11 +258,11 @@ class ReplyReader:
         begin = 0
         while (blank := self._scratch.find(b"\r\n\r\n", search_from, self._filled)) >= 0:
             end = blank + 4
-            self._head = bytes(self._view[begin:end])
-            head = _read_head(self._head)
-            if head.status >= 200:
+            raw = bytes(self._view[begin:end])
+            self._head = _read_head(raw)
+            if self._head.status >= 200:
                 self.answered = True
-                self._begin_body(head, self._view[end : self._filled])
+                self._begin_body(raw, self._view[end : self._filled])
                 return
             begin = search_from = end
         self._filled -= begin
@@ -250,37 +270,32 @@ class ReplyReader:
         if self._filled == len(self._scratch):
             raise BadReply(f"its head is larger than {len(self._scratch)} bytes")
 
-    def _begin_body(self, head: _Head, rest: memoryview) -> None:
+    def _begin_body(self, raw_head: bytes, rest: memoryview) -> None:
         """Choose how the body is delimited, and take what came together with the head."""
-        self._status, self._headers = head.status, dict(head.headers)
-        headers = head.headers
-        persistent = head.version == "1.1" and not _says_close(headers)
-        # llhttp has refused both fields together, and lengths that are repeated or no numbers.
-        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if self._status in (204, 304):
-            length, coding = "0", None
-        if coding is not None:
-            if coding.lower() != "chunked":
-                raise BadReply(f"it uses the transfer coding {coding!r:.40}")
-            self.keep_alive = persistent
+        head = self._head
+        if head.length is not None:
+            self.keep_alive = head.persistent and len(rest) <= head.length
+            self._begin_length(head.length, rest)
+            return
+        self._found = _Found()
+        if head.coding is None:
+            self._stage = _Stage.UNTIL_CLOSE
+        elif head.coding.lower() == "chunked":
+            self.keep_alive = head.persistent
             self._stage = _Stage.CHUNKED
             self._parser = httptools.HttpResponseParser(self._found)
-            self._parser.feed_data(self._head)
-            self._append(rest)
-        elif length is not None:
-            self.keep_alive = persistent and len(rest) <= int(length)
-            self._begin_length(int(length), rest)
+            self._parser.feed_data(raw_head)
         else:
-            self._stage = _Stage.UNTIL_CLOSE
-            self._append(rest)
+            raise BadReply(f"it uses the transfer coding {head.coding!r:.40}")
+        self._append(rest)
 
     def _begin_length(self, size: int, rest: memoryview) -> None:
         self._check_size(size)
-        json_part = self._headers.get(_JSON_PART, "")
-        self._body = _aligned(size, int(json_part) if _LENGTH.fullmatch(json_part) else 0)
+        self._stage = _LENGTH_KNOWN
+        self._body = _aligned(size, self._head.json_bytes)
         self._filled = min(size, len(rest))
         self._body[: self._filled] = rest[: self._filled]
-        self._stage = _Stage.LENGTH if self._filled < size else _Stage.DONE
+        self.done = self._filled == size
 
     def _append(self, data: memoryview) -> None:
         """Add to a body of unknown length."""
@@ -303,7 +318,7 @@ class ReplyReader:
 
     def _finish(self, body: memoryview) -> None:
         self._body = body
-        self._stage = _Stage.DONE
+        self.done = True
 
     def _check_framing(self, count: int) -> None:
         """Bound what chunks cost besides their data: extensions, trailers, one-byte chunks."""
@@ -329,6 +344,6 @@ def _aligned(size: int, lead: int) -> memoryview:
 
     Not of a bytearray: that would be filled with zeros before the socket fills it again.
     """
-    block = np.empty(size + _ALIGN_BYTES, np.uint8)
-    start: int = -(block.__array_interface__["data"][0] + lead) % _ALIGN_BYTES
-    return block[start : start + size].data
+    block = np.empty(size + _ALIGN_BYTES, np.uint8).data
+    start = -(ctypes.addressof(ctypes.c_char.from_buffer(block)) + lead) % _ALIGN_BYTES
+    return block[start : start + size]

@@ -59,7 +59,7 @@ class IdleConnections:
                 self._stack.append(connection)
             # The oldest lies at the bottom, where nothing takes it while newer ones suffice.
             done_with = [] if keep else [connection]
-            while self._stack and self._is_old(self._stack[0]):
+            while self._stack and self._stack[0] is not connection and self._is_old(self._stack[0]):
                 done_with.append(self._stack.popleft())
         for one in done_with:
             one.close()

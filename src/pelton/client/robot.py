@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import re
 import threading
 import time
@@ -69,6 +70,7 @@ def send_inference_request(
         raise RuntimeError(error.message) from error
 
 
+@functools.lru_cache(maxsize=64)
 def _split(url: str) -> tuple[str, str]:
     """Cut an endpoint into the server's base URL and the query."""
     base, _, query = url.partition("?")
@@ -79,6 +81,9 @@ def _split(url: str) -> tuple[str, str]:
 
 def _server(base: str) -> tuple[Calls, Transport]:
     """Return the connections to a server; the same ones for every call."""
+    known = _servers.get(base)
+    if known is not None:
+        return known
     with _lock:
         if base not in _servers:
             peer = peer_of(base, None, DEFAULT_TIMEOUTS.connect_s)

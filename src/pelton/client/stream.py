@@ -60,7 +60,7 @@ class Stream(Protocol):
         """Return the descriptor."""
         ...
 
-    def send(self, pieces: Sequence[memoryview]) -> int | Wait:
+    def send(self, pieces: Sequence[bytes | memoryview]) -> int | Wait:
         """Send some of the pieces, in order; return the bytes taken, or what to wait for."""
         ...
 
@@ -87,7 +87,7 @@ class PlainStream:
         """See `Stream`."""
         return self._sock.fileno()
 
-    def send(self, pieces: Sequence[memoryview]) -> int | Wait:
+    def send(self, pieces: Sequence[bytes | memoryview]) -> int | Wait:
         """See `Stream`; the kernel copies straight from the pieces."""
         try:
             return self._sock.sendmsg(pieces)

@@ -29,9 +29,9 @@ class TlsStream:
         """See `Stream`."""
         return self._sock.fileno()
 
-    def send(self, pieces: Sequence[memoryview]) -> int | Wait:
+    def send(self, pieces: Sequence[bytes | memoryview]) -> int | Wait:
         """See `Stream`; encrypts straight from a big piece."""
-        data: bytes | memoryview = pieces[0]
+        data = pieces[0]
         if len(data) < _JOIN_BYTES and len(pieces) > 1:
             data = b"".join(_small(pieces))
         try:
@@ -55,7 +55,7 @@ class TlsStream:
         self._sock.close()
 
 
-def _small(pieces: Sequence[memoryview]) -> list[memoryview]:
+def _small(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
     """Return the leading pieces that fit one record together; at least the first."""
     total, count = len(pieces[0]), 1
     while count < len(pieces) and total + len(pieces[count]) <= _JOIN_BYTES:

@@ -176,6 +176,7 @@ class ControlProtocol(HttpToolsProtocol):
         """Tell the application that nobody waits for its answer any more."""
         if self._received.head_complete and not self.cycle.response_complete:
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
 
     def response_started(self) -> bool:

@@ -166,6 +166,8 @@ _remembered_answer = functools.lru_cache(maxsize=256)(_read_answer)
 def _row_for(name: str, array: Array, given: str | None) -> Datatype:
     found = datatype_name(array)
     row = datatype(given or found)
+    if not given:
+        return row
     fits = row.dtype == np.dtype(np.float32) if found == "FP32" else row.name == found
     if not fits:
         raise InvalidRequest(f"input {name!r:.60} is {found}, so it cannot be sent as {row.name}")

@@ -31,6 +31,8 @@ _MAX_U32 = 2**32 - 1
 _ELEMENTS = frozenset("biufcSUmM")
 _MAX_ELEMENT_BYTES = {"f": 8, "c": 16}
 
+_SHORT_TEXT = [bytes((Op.SHORT_BINUNICODE, length)) for length in range(256)]
+
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _I32 = struct.Struct("<i")
@@ -54,6 +56,7 @@ class Writer:
         """
         self.buffers: list[memoryview] = []
         self._protocol = protocol
+        self._old_numpy = old_numpy
         self._numpy = "numpy.core." if old_numpy else "numpy._core."
         self._lend_buffers = lend_buffers
         # The older way of writing an array is the only one that every numpy reads in silence.
@@ -129,7 +132,8 @@ class Writer:
         except UnicodeEncodeError:
             raise TypeError("text with a lone surrogate cannot be sent") from None
         if len(data) <= 0xFF and self._protocol >= 4:
-            self._op(Op.SHORT_BINUNICODE, bytes((len(data),)) + data)
+            self._tail += _SHORT_TEXT[len(data)]
+            self._tail += data
         elif len(data) <= _MAX_U32:
             self._op(Op.BINUNICODE, _U32.pack(len(data)))
             self._memory(memoryview(data))
@@ -195,7 +199,10 @@ class Writer:
         self._op(Op.EMPTY_DICT)
         self._op(Op.MARK)
         for key, item in value.items():
-            self.value(_plain_key(key), depth + 1)
+            if type(key) is str:
+                self._text(key)
+            else:
+                self.value(_plain_key(key), depth + 1)
             self.value(item, depth + 1)
         self._op(Op.SETITEMS)
 
@@ -203,8 +210,7 @@ class Writer:
         self._op(Op.GLOBAL, f"{module}\n{name}\n".encode())
 
     def _dtype(self, dtype: np.dtype[Any]) -> None:
-        if dtype.metadata:  # which does not count when dtypes are compared, as the memo does
-            raise _no_dtype(dtype)
+        _check_metadata(dtype)
         self._tail += _dtype_ops(dtype, self._protocol)
 
     def _dtype_in_full(self, dtype: np.dtype[Any]) -> bytes:
@@ -235,14 +241,11 @@ class Writer:
             return
         order, data = _contiguous(array)
         if self._from_buffers and array.dtype.itemsize:
-            self._global(self._numpy + "numeric", "_frombuffer")
-            self._op(Op.MARK)
+            _check_metadata(array.dtype)
+            before, after = _array_ops(array.dtype, array.shape, order, self._old_numpy)
+            self._tail += before
             self._array_memory(data)
-            self._dtype(array.dtype)
-            self._tuple(array.shape, 0)
-            self._text(order)
-            self._op(Op.TUPLE)
-            self._op(Op.REDUCE)
+            self._tail += after
             return
         self._global(self._numpy + "multiarray", "_reconstruct")
         self._global("numpy", "ndarray")
@@ -259,6 +262,22 @@ class Writer:
         self._op(Op.TUPLE)
         self._op(Op.BUILD)
 
+    def _around_memory(
+        self, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
+    ) -> tuple[bytes, bytes]:
+        """Write what stands before and after the memory of an array."""
+        self._tail.clear()
+        self._global(self._numpy + "numeric", "_frombuffer")
+        self._op(Op.MARK)
+        before = bytes(self._tail)
+        self._tail.clear()
+        self._dtype(dtype)
+        self._tuple(shape, 0)
+        self._text(order)
+        self._op(Op.TUPLE)
+        self._op(Op.REDUCE)
+        return before, bytes(self._tail)
+
     def _array_memory(self, data: memoryview) -> None:
         if self._lend_buffers and len(self.buffers) < MAX_BUFFERS:
             self.buffers.append(data)
@@ -272,6 +291,21 @@ class Writer:
 def _dtype_ops(dtype: np.dtype[Any], protocol: int) -> bytes:
     """Return the opcodes of a dtype, which are many and always the same."""
     return Writer(protocol, old_numpy=False, lend_buffers=False)._dtype_in_full(dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _array_ops(
+    dtype: np.dtype[Any], shape: tuple[int, ...], order: str, old_numpy: bool
+) -> tuple[bytes, bytes]:
+    """Return the opcodes around an array's memory: the same ones for each picture of a camera."""
+    writer = Writer(protocol=5, old_numpy=old_numpy, lend_buffers=True)
+    return writer._around_memory(dtype, shape, order)
+
+
+def _check_metadata(dtype: np.dtype[Any]) -> None:
+    """Refuse metadata, which does not count when dtypes are compared, as the memos do."""
+    if dtype.metadata:
+        raise _no_dtype(dtype)
 
 
 def _no_dtype(dtype: np.dtype[Any]) -> TypeError:
