@@ -52,10 +52,11 @@ class Row:
 BARE = Row("bare loopback TCP", "bare_tcp", "bare_tcp.py")
 SOCKET = Row("Pelton, OIP from a bare socket", "pelton", "oip_socket.py")
 CLIENT = Row("Pelton, OIP through pelton.Client", "pelton", "pelton_oip.py")
-PICKLE = Row("Pelton, /infer pickle through its client", "pelton", "pelton_pickle.py")
+PICKLE = Row("Pelton, /infer pickle through its client", "pelton", "pelton_pickle_onnx.py")
+POLICY = Row("Pelton, /infer pickle, model in Python", "pelton", "pelton_pickle.py")
 FLASK = Row("Flask + pickle", "flask", "flask_pickle.py", "flask")
 WEBSOCKET = Row("WebSocket + msgpack", "websocket", "websocket_msgpack.py", "websocket")
-ROWS = (BARE, SOCKET, CLIENT, PICKLE, FLASK, WEBSOCKET)
+ROWS = (BARE, SOCKET, CLIENT, PICKLE, POLICY, FLASK, WEBSOCKET)
 
 
 def run(*, quick: bool) -> Result:
@@ -158,6 +159,7 @@ def _targets(samples: Samples) -> list[Target]:
         *_limits(samples, SOCKET, FLASK, 1 / 3, tuple(SIZES)),
         *_limits(samples, CLIENT, BARE, 1.5, BIG),
         *_limits(samples, PICKLE, BARE, 1.6, BIG),
+        *_limits(samples, POLICY, BARE, 1.6, BIG),
     ]
 
 
@@ -177,8 +179,9 @@ def _method(rounds: int) -> list[str]:
         f"to warm up, then {counts}, one after another over one kept connection",
         "timed from having the array to having the model's 384 bytes as an array; medians over all "
         "requests",
-        "the model reads 32 pixels: ONNX for OIP, Python for the others; the first answer of each "
-        "row at each size is compared with what the model should give",
+        "the model reads 32 pixels: ONNX for OIP and the first pickle row, Python, with an "
+        "instruction and a state beside the picture, for the others; the first answer of each row "
+        "at each size is compared with what the model should give",
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostile.conditions import Conditions
+from raw_http import Wire
 from served_models import write_models
 from support_server import ServerProcess
 
@@ -48,6 +49,17 @@ def impatient(models: Path) -> Iterator[ServerProcess]:
     with ServerProcess(models, *LOSES_PATIENCE) as server:
         yield server
         _check_log(server)
+
+
+@pytest.fixture
+def impatient_conditions(impatient: ServerProcess) -> Iterator[Conditions]:
+    """The post-condition of the impatient server, which closes idle connections."""
+    conditions = Conditions(impatient)
+    conditions.neighbour.close()
+    yield conditions
+    conditions.neighbour = Wire(impatient.port)
+    conditions.check()
+    conditions.close()
 
 
 def _check_log(server: ServerProcess) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oip_messages import json_body
+import numpy as np
+
+from oip_messages import binary_body, binary_tensor, json_body
 from raw_http import get
 
 FP32 = "/v2/models/echo_fp32/infer"
@@ -33,3 +35,12 @@ GOOD = x("FP32", [1], [1])
 def head(*inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Write the JSON part of a request with a binary part."""
     return {"inputs": list(inputs), **more}
+
+
+def ones(count: int) -> tuple[bytes, dict[str, str]]:
+    """Write the body of a request for `count` floats, and the headers that go with it."""
+    header = {
+        "inputs": [binary_tensor("x", "FP32", [count], 4 * count)],
+        "parameters": {"binary_data_output": True},
+    }
+    return binary_body(header, np.ones(count, "<f4").tobytes())

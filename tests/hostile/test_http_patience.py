@@ -7,41 +7,21 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import pytest
 
-from hostile.conditions import MIB, Conditions, assert_error
-from oip_messages import binary_body, binary_request, binary_tensor, floats, read_reply
+from hostile.conditions import assert_error
+from hostile.echo_requests import ones
 from raw_http import Wire, as_chunks, chunked, get, head_bytes, plain
 from support_server import ServerProcess, WaitingModel, until
 
 INFER = "/v2/models/echo_fp32/infer"
 LIVE = get("/v2/health/live")
 TICK_S = 0.02
-
-
-@pytest.fixture
-def conditions(impatient: ServerProcess) -> Iterator[Conditions]:
-    """The post-condition of the impatient server, which closes idle connections."""
-    conditions = Conditions(impatient)
-    conditions.neighbour.close()
-    yield conditions
-    conditions.neighbour = Wire(impatient.port)
-    conditions.check()
-    conditions.close()
-
-
-def binary(count: int) -> tuple[bytes, dict[str, str]]:
-    """Write the body of a request for `count` floats, and the headers that go with it."""
-    header = {
-        "inputs": [binary_tensor("x", "FP32", [count], 4 * count)],
-        "parameters": {"binary_data_output": True},
-    }
-    return binary_body(header, np.ones(count, "<f4").tobytes())
 
 
 def drip(wire: Wire, data: bytes, at_most_s: float = 10.0) -> None:
@@ -84,7 +64,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("first", [b"", LIVE], ids=["fresh", "kept"])
-@pytest.mark.usefixtures("conditions")
+@pytest.mark.usefixtures("impatient_conditions")
 def test_a_byte_at_a_time(impatient: ServerProcess, first: bytes) -> None:
     def attack(name: str) -> None:
         with Wire(impatient.port) as wire:
@@ -102,7 +82,7 @@ def test_a_byte_at_a_time(impatient: ServerProcess, first: bytes) -> None:
     side_by_side(attack, SLOW)
 
 
-@pytest.mark.usefixtures("conditions")
+@pytest.mark.usefixtures("impatient_conditions")
 def test_who_says_nothing_is_closed_without_a_word(impatient: ServerProcess) -> None:
     def attack(start: bytes) -> None:
         with Wire(impatient.port) as wire:
@@ -114,14 +94,14 @@ def test_who_says_nothing_is_closed_without_a_word(impatient: ServerProcess) -> 
     side_by_side(attack, [b"", b"\r", b"\r\n", b"\r\n\r\n\r\n", LIVE])
 
 
-@pytest.mark.usefixtures("conditions")
+@pytest.mark.usefixtures("impatient_conditions")
 def test_empty_lines_do_not_keep_a_connection(impatient: ServerProcess) -> None:
     with Wire(impatient.port) as wire:
         drip(wire, b"\r\n" * 1000)
         assert wire.rest() == b""
 
 
-@pytest.mark.usefixtures("conditions")
+@pytest.mark.usefixtures("impatient_conditions")
 def test_a_body_that_stops(impatient: ServerProcess) -> None:
     def attack(case: tuple[str, int]) -> None:
         way, size = case
@@ -139,7 +119,7 @@ def test_a_body_that_stops(impatient: ServerProcess) -> None:
     side_by_side(attack, itertools.product(ways, sizes))
 
 
-@pytest.mark.usefixtures("conditions")
+@pytest.mark.usefixtures("impatient_conditions")
 def test_a_client_that_waits_for_100_continue_and_then_says_nothing(
     impatient: ServerProcess,
 ) -> None:
@@ -205,7 +185,7 @@ def reset(wire: Wire) -> None:
 def test_a_client_that_leaves_in_the_middle_of_its_request(
     target: ServerProcess, way: str, hang_up: Callable[[Wire], None]
 ) -> None:
-    body, headers = binary(100_000)
+    body, headers = ones(100_000)
     request = {
         "plain": plain(INFER, body, headers),
         "chunked": chunked(INFER, body, headers),
@@ -226,7 +206,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(
 def test_a_client_that_leaves_before_its_answer(
     target: ServerProcess, way: Callable[..., bytes], hang_up: Callable[[Wire], None]
 ) -> None:
-    body, headers = binary(1_000_000)
+    body, headers = ones(1_000_000)
     base, log = target.connections(), len(target.log())
     for _ in range(5):
         wire = Wire(target.port)
@@ -237,7 +217,7 @@ def test_a_client_that_leaves_before_its_answer(
     assert target.log()[log:] == ""
 
 
-def test_clients_that_leave_while_the_model_runs(tmp_path, serve) -> None:
+def test_clients_that_leave_while_the_model_runs(tmp_path: Path, serve) -> None:
     with WaitingModel(tmp_path / "model") as model:
         server = serve(model.folder)
         headers = {"Content-Type": "application/json"}
@@ -253,101 +233,3 @@ def test_clients_that_leave_while_the_model_runs(tmp_path, serve) -> None:
             model.release(model.next_run())
             assert wire.reply().json() == {"status": "ok", "output": 2}
         assert "Traceback" not in server.log()
-
-
-# -- slow to take the answer ---------------------------------------------------------------------
-
-BIG = 4_000_000
-"""Floats; the answer is far larger than what the kernels of both sides keep."""
-
-
-@pytest.mark.parametrize("way", [plain, chunked])
-@pytest.mark.parametrize("last", [False, True], ids=["kept", "connection: close"])
-def test_an_answer_that_nobody_takes(
-    impatient: ServerProcess, conditions: Conditions, way: Callable[..., bytes], last: bool
-) -> None:
-    body, headers = binary(BIG)
-    if last:
-        headers = {**headers, "Connection": "close"}
-    request = way(INFER, body, headers)
-
-    def attack() -> None:
-        with Wire(impatient.port, receive_buffer_bytes=4096) as wire:
-            wire.send(request)
-            until(lambda: impatient.connections() == 0)
-
-    conditions.memory_settles(attack, repeats=2, allowed_bytes=8 * MIB)
-
-
-@pytest.mark.usefixtures("conditions")
-def test_a_file_that_nobody_takes(impatient: ServerProcess) -> None:
-    """Static files are streamed by the control side, and wait for the client there."""
-    wires = [Wire(impatient.port, receive_buffer_bytes=4096) for _ in range(5)]
-    for wire in wires:
-        wire.send(get("/static-offline-docs/swagger-ui-bundle.js") * 20)
-    until(lambda: impatient.connections() == 0)
-    for wire in wires:
-        wire.close()
-
-
-@pytest.mark.parametrize(
-    "request_bytes", [get("/openapi.json"), plain(INFER, *binary(2000))], ids=["control", "model"]
-)
-@pytest.mark.usefixtures("conditions")
-def test_many_small_answers_that_nobody_takes(
-    impatient: ServerProcess, request_bytes: bytes
-) -> None:
-    with Wire(impatient.port, receive_buffer_bytes=4096) as wire:
-        wire.socket.setblocking(False)
-        until(lambda: _stuffed(wire, request_bytes) or impatient.connections() == 0)
-        until(lambda: impatient.connections() == 0)
-
-
-def _stuffed(wire: Wire, request: bytes) -> bool:
-    """Send until the server takes no more; true once it has not for a while."""
-    try:
-        while True:
-            wire.socket.send(request * 50)
-    except (BlockingIOError, ConnectionError):
-        _, writable, _ = select.select([], [wire.socket], [], 0.2)
-        return not writable
-
-
-def test_a_slow_reader_who_keeps_reading_gets_all_of_it(target: ServerProcess) -> None:
-    body, headers = binary(BIG)
-    with Wire(target.port, receive_buffer_bytes=4096) as wire:
-        for way in (plain, chunked):
-            reply = wire.ask(way(INFER, body, headers))
-            assert reply.status == 200
-            assert (floats(read_reply(reply)["y"]) == 1).all()
-
-
-def test_an_answer_left_half_unread_does_not_outlive_the_idle_time(
-    impatient: ServerProcess, conditions: Conditions
-) -> None:
-    """Less is unsent than the server would wait for before the next request."""
-    request = binary_request(
-        INFER,
-        {
-            "inputs": [binary_tensor("x", "FP32", [4000], 16_000)],
-            "parameters": {"binary_data_output": True},
-        },
-        np.ones(4000, "<f4").tobytes(),
-    )
-    wires = []
-    for requests in range(150, 350, 10):
-        wire = Wire(impatient.port, receive_buffer_bytes=4096)
-        wire.socket.setblocking(False)
-        pending = memoryview(request * requests)
-        stop_s = time.monotonic() + 0.3
-        while pending and time.monotonic() < stop_s:
-            try:
-                pending = pending[wire.socket.send(pending) :]
-            except BlockingIOError:
-                select.select([], [wire.socket], [], 0.05)
-            except ConnectionError:
-                break
-        wires.append(wire)
-    until(lambda: impatient.connections() == 0)
-    for wire in wires:
-        wire.close()
