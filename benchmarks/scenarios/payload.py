@@ -24,9 +24,9 @@ SIZES = {
     "Full HD": (1, 1080, 1920, 3),
     "3x Full HD": (3, 1080, 1920, 3),
 }
-REQUESTS = {"VGA": 20, "HD": 15, "Full HD": 10, "3x Full HD": 6}
+REQUESTS = {"VGA": 60, "HD": 40, "Full HD": 30, "3x Full HD": 12}
 BIG = ("HD", "Full HD", "3x Full HD")
-WARM_UP = 5
+WARM_UP = 30
 
 Samples = dict[str, dict[str, list[list[int]]]]
 """Size -> row -> round -> nanoseconds of each request."""
@@ -62,7 +62,7 @@ ROWS = (BARE, SOCKET, CLIENT, PICKLE, POLICY, FLASK, WEBSOCKET)
 def run(*, quick: bool) -> Result:
     """Measure every size with every row."""
     environments.require_pelton()
-    rounds = 3 if quick else 20
+    rounds = 3 if quick else 15
     samples: Samples = {size: {row.name: [] for row in ROWS} for size in SIZES}
     order = random.Random(0)
     with ExitStack() as stack:

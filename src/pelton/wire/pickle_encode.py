@@ -239,7 +239,7 @@ class Writer:
         if array.dtype.kind == "O":
             self.value(array.tolist(), depth)
             return
-        order, data = _contiguous(array)
+        order, data = contiguous(array)
         if self._from_buffers and array.dtype.itemsize:
             _check_metadata(array.dtype)
             before, after = _array_ops(array.dtype, array.shape, order, self._old_numpy)
@@ -312,7 +312,7 @@ def _no_dtype(dtype: np.dtype[Any]) -> TypeError:
     return TypeError(f"an array or scalar of {dtype!s:.80} cannot be sent")
 
 
-def _contiguous(array: Array) -> tuple[str, memoryview]:
+def contiguous(array: Array) -> tuple[str, memoryview]:
     """Return an array's order, C or F, and its memory in that order, copied only where it must."""
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     if not array.nbytes:

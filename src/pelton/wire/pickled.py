@@ -13,6 +13,7 @@ later client. Pelton reads the same bytes with a reader of its own that can only
                                   pickle_arrays.py     dtypes, arrays, scalars
 
     value -> chunks               pickle_encode.py     what the standard library reads
+                                  pickle_again.py      what was written before
 
 Arrays are read-only views of the body, so decoding takes the same time whatever their size. What
 is accepted is written down in `docs/wire.md`.
@@ -27,6 +28,7 @@ from pelton.messages import Value
 from pelton.wire import pickle_frame
 from pelton.wire.limits import Limits
 from pelton.wire.pickle_actions import run
+from pelton.wire.pickle_again import written_again
 from pelton.wire.pickle_encode import Writer
 from pelton.wire.pickle_machine import MAX_PROTOCOL, Machine
 from pelton.wire.pickle_records import refusal
@@ -121,6 +123,10 @@ def encode(value: Value, style: PickleStyle) -> list[bytes | memoryview]:
     Raises:
         TypeError: the value holds something else; the message names its type.
     """
+    if style.out_of_band:
+        known = written_again(value, style.old_numpy)
+        if known is not None:
+            return pickle_frame.join([known[0]], known[1])
     writer = Writer(style.protocol, style.old_numpy, lend_buffers=style.out_of_band)
     writer.value(value)
     chunks = writer.finish()
