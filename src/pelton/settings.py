@@ -103,6 +103,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Headers of a request."),
     Setting("max_chunks", _conn.max_chunks, integer(1), "Limits",
             "Chunks of a chunked body."),
+    Setting("max_json_bytes", _wire.max_json_bytes, SIZE, "Limits",
+            "Size of JSON in a request: of the whole body, or of its JSON part."),
     Setting("max_json_depth", _wire.max_json_depth, integer(1, 500), "Limits",
             "Nesting of JSON, MessagePack and pickled values."),
     Setting("max_tensors", _wire.max_tensors, integer(1), "Limits",

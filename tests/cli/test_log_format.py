@@ -147,8 +147,9 @@ def test_setting_up_twice_does_not_write_twice(capsys) -> None:
 def test_uvicorns_own_words_are_not_repeated(capsys) -> None:
     set_up_logging("text", "info")
     logging.getLogger("uvicorn.error").info("Started server process")
-    logging.getLogger("uvicorn.error").warning("something odd")
-    assert capsys.readouterr().err.splitlines()[0].endswith("WARNING something odd")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").error("something odd")
+    assert capsys.readouterr().err.splitlines()[0].endswith("ERROR something odd")
 
 
 @pytest.mark.usefixtures("logging_as_it_was")

@@ -78,9 +78,9 @@ def test_b4_the_largest_integers_come_back_unrounded(
 
 
 def test_b18_what_grows_is_measured_grown(target: ServerProcess, conditions: Conditions) -> None:
-    """40 MB of digits would be 80 MB of floats; BYTES cost memory for each element."""
-    count = 20 * MIB
-    digits = b'{"inputs":[{"name":"x","shape":[%d],"datatype":"FP32","data":[%s]}]}' % (
+    """18 MB of digits would be 72 MB of floats; BYTES cost memory for each element."""
+    count = 9 * MIB
+    digits = b'{"inputs":[{"name":"x","shape":[%d],"datatype":"FP64","data":[%s]}]}' % (
         count,
         b",".join([b"1"] * count),
     )
@@ -96,13 +96,23 @@ def test_b18_what_grows_is_measured_grown(target: ServerProcess, conditions: Con
     )
     with conditions.unharmed(), Wire(target.port) as wire:
         for request, size in (
-            (plain(FP32, digits), 4 * count),
+            (plain(FP32, digits), 8 * count),
             (nothings, 2 * MIB * 48 + 8 * MIB),
             (halves, 80 * MIB),
         ):
             said = assert_error(wire.ask(request), 413)
             assert f"would take {size} bytes" in said["error"]
             assert wire.ask(LIVE).status == 200
+
+
+def test_json_has_a_limit_of_its_own(target: ServerProcess, conditions: Conditions) -> None:
+    """Binary data may be as large as a body; JSON of that size would hold up everybody else."""
+    digits = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+    with conditions.unharmed(), Wire(target.port) as wire:
+        padded = digits + b" " * (32 * MIB - len(digits))
+        assert wire.ask(plain(FP32, padded)).status == 200
+        said = assert_error(wire.ask(plain(FP32, padded + b" ")), 413)
+        assert "send big tensors as binary data" in said["error"]
 
 
 def test_millions_of_containers(target: ServerProcess, conditions: Conditions) -> None:

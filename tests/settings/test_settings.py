@@ -33,6 +33,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_head_bytes": ("8KiB", 8192),
     "max_headers": ("20", 20),
     "max_chunks": ("7", 7),
+    "max_json_bytes": ("2MiB", 2 * 1024 * 1024),
     "max_json_depth": ("10", 10),
     "max_tensors": ("5", 5),
     "max_pickle_ops": ("999", 999),

@@ -233,3 +233,12 @@ def test_classification_as_an_output(binary: bool) -> None:
         assert bytes(message.chunks[1]) == b"\x0a\x00\x00\x000.75:1:yes"
     else:
         assert output["data"] == ["0.75:1:yes"]
+
+
+@pytest.mark.parametrize("count", [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 3 << 16])
+def test_a_long_tensor_is_written_as_json_in_slices_that_join(count: int) -> None:
+    values = np.arange(count, dtype=np.int32)
+    metadata = ModelMetadata("m", "1", "p", (), ())
+    encoded = encode_response(InferResponse("m", "1", {"y": values}), ReplyPlan(), metadata)
+    (entry,) = json.loads(b"".join(encoded.chunks))["outputs"]
+    assert entry == {"name": "y", "datatype": "INT32", "shape": [count], "data": values.tolist()}

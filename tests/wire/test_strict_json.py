@@ -201,3 +201,11 @@ def test_what_json_cannot_carry(value: object, says: str) -> None:
 
 def test_the_limit_on_containers_admits_a_full_hd_image() -> None:
     assert strict_json.MAX_CONTAINERS >= 1 + 1080 + 1080 * 1920
+
+
+def test_json_may_be_as_long_as_the_limit_and_not_a_byte_longer() -> None:
+    limits = Limits(max_json_bytes=10)
+    assert loads(b"[1,2,3,45]", limits) == [1, 2, 3, 45]
+    with pytest.raises(InvalidRequest, match="has 11 bytes; at most 10 are read") as caught:
+        loads(b"[1,2,3,456]", limits)
+    assert caught.value.code == Code.TOO_LARGE

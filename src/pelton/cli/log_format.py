@@ -26,7 +26,8 @@ def set_up_logging(style: str, level: str) -> None:
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # uvicorn tells of its own start and end; ours is told better by us.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # What it warns of, such as a broken request, any stranger could write into the log at will.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 class TextLines(logging.Formatter):

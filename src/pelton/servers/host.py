@@ -114,6 +114,7 @@ def make_host(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=LAST_WRITES_S,
     )
     return Host(config, gateway, engine, times, on_ready)

@@ -34,12 +34,18 @@ def loads(raw: bytes | memoryview, limits: Limits) -> Any:
 
     Args:
         raw: UTF-8 without a byte order mark.
-        limits: `max_json_depth` holds here.
+        limits: `max_json_bytes` and `max_json_depth` hold here.
 
     Raises:
-        InvalidRequest: the text is no strict JSON (`MALFORMED_REQUEST`), or it holds more than
-            `MAX_CONTAINERS` lists and objects (`TOO_LARGE`).
+        InvalidRequest: the text is no strict JSON (`MALFORMED_REQUEST`), or it is too long or holds
+            more than `MAX_CONTAINERS` lists and objects (`TOO_LARGE`).
     """
+    if len(raw) > limits.max_json_bytes:
+        raise InvalidRequest(
+            f"the JSON has {len(raw)} bytes; at most {limits.max_json_bytes} are read, "
+            "so send big tensors as binary data",
+            Code.TOO_LARGE,
+        )
     data = bytes(raw)
     _check_nesting(data, limits.max_json_depth)
     try:
