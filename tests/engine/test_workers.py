@@ -186,3 +186,28 @@ def test_a_loop_that_is_closed_meanwhile_costs_no_thread(workers) -> None:
     finally:
         threading.excepthook = hook
     assert errors == []
+
+
+async def test_a_call_whose_caller_left_does_not_hold_up_the_next_one(workers) -> None:
+    """It still has its thread; another is started, as long as there may be more."""
+    pool, entered, may_go = workers(2), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        assert may_go.wait(WAIT_S)
+
+    left = asyncio.ensure_future(pool.run(hang))
+    try:
+        assert await asyncio.to_thread(entered.wait, WAIT_S)
+        left.cancel()
+        await asyncio.wait([left])
+        async with asyncio.timeout(WAIT_S / 2):
+            assert await pool.run(sum, [1, 2]) == 3
+    finally:
+        may_go.set()
+
+
+async def test_calls_one_after_another_need_one_thread(workers) -> None:
+    pool = workers(4)
+    names = {await pool.run(lambda: threading.current_thread().name) for _ in range(50)}
+    assert names == {"test-0"}

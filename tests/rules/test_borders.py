@@ -35,7 +35,7 @@ class Border:
 
 BORDERS = (
     Border("engine/model.py", "Model._call", "a model's own code may raise anything"),
-    Border("engine/workers.py", "_perform", "what a call raises belongs to its caller"),
+    Border("engine/workers.py", "Workers._perform", "what a call raises belongs to its caller"),
     Border("runtimes/onnx/session.py", "_session", "onnxruntime's errors share no base class"),
     Border("runtimes/python/model.py", "_run_author", "a user's model.py may raise anything"),
     Border("runtimes/registry.py", "_installed", "a plug-in of another package is imported"),

@@ -34,7 +34,8 @@ class Workers:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._most = threads
         self._name = name
-        self._running = 0
+        self._lock = threading.Lock()
+        self._unfinished = 0  # calls that wait or run, also those whose caller has left
         self._threads: list[threading.Thread] = []
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -48,15 +49,16 @@ class Workers:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
+        with self._lock:
+            self._unfinished += 1
+            all_busy = self._unfinished > len(self._threads)
         self._jobs.put(_Job(loop, done, work, args))
         del args
-        self._running += 1
-        if self._running > len(self._threads) < self._most:
+        if all_busy and len(self._threads) < self._most:
             self._start_thread()
         try:
             return await done
         finally:
-            self._running -= 1
             del done  # an error's traceback holds this frame, and `done` holds the error
 
     def close(self) -> None:
@@ -75,26 +77,34 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            _perform(*job)
+            self._perform(*job)
             # The memory of a picture is free for the next request only when nobody holds it.
             del job
 
+    def _perform(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        done: asyncio.Future[Any],
+        work: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> None:
+        if done.cancelled():
+            self._finished()
+            return
+        try:
+            outcome = work(*args)
+        except BaseException as error:  # noqa: BLE001 -- it belongs to the caller, whatever it is
+            self._finished()
+            _announce(loop, _fail, done, error)
+            del done, args  # the error's traceback holds this frame, and `done` holds the error
+        else:
+            self._finished()
+            _announce(loop, _succeed, done, outcome)
 
-def _perform(
-    loop: asyncio.AbstractEventLoop,
-    done: asyncio.Future[Any],
-    work: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    if done.cancelled():
-        return
-    try:
-        outcome = work(*args)
-    except BaseException as error:  # noqa: BLE001 -- it belongs to the caller, whatever it is
-        _announce(loop, _fail, done, error)
-        del done, args  # the error's traceback holds this frame, and `done` holds the error
-    else:
-        _announce(loop, _succeed, done, outcome)
+    def _finished(self) -> None:
+        """Note that a thread is free; before the caller hears of it, who may call again at once."""
+        with self._lock:
+            self._unfinished -= 1
 
 
 def _announce(
