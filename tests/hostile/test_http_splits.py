@@ -95,6 +95,21 @@ def test_a_request_byte_by_byte(target: ServerProcess, conditions: Conditions, n
         assert wire.ask(LIVE).status == 200
 
 
+@pytest.mark.parametrize("beyond", [1, 2, 40])
+def test_the_end_of_a_body_comes_with_the_next_request(
+    target: ServerProcess, conditions: Conditions, beyond: int
+) -> None:
+    first, second = SPLIT["binary tensor"], SPLIT["JSON"]
+    with conditions.unharmed(), Wire(target.port) as wire, Neighbour(target.port) as neighbour:
+        answers = [_told(wire.ask(request)) for request in (first, second)]
+        wire.send(first[:-5])  # the head is in, so the rest is received into the body's block
+        neighbour.wait()
+        wire.send(first[-5:] + second[:beyond])
+        assert _told(wire.reply()) == answers[0]
+        neighbour.wait()
+        assert _told(wire.ask(second[beyond:])) == answers[1]
+
+
 def _told(reply: RawReply) -> tuple[int, object]:
     if reply.status == 200:
         return reply.status, reply.body

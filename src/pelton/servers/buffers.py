@@ -48,12 +48,12 @@ class BufferPool:
         blocks = self._blocks.setdefault(wanted, [])
         for index in range(len(blocks)):
             if _references(blocks, index) == self._idle_references:
-                return _aligned(blocks[index], size, lead)
-        block = np.empty(wanted, np.uint8)
+                return _part(blocks[index], size, lead)
+        block = _aligned(wanted)
         if self._make_room(wanted):
             blocks.append(block)
             self.held_bytes += wanted
-        return _aligned(block, size, lead)
+        return _part(block, size, lead)
 
     def _make_room(self, wanted: int) -> bool:
         """Drop idle blocks of other sizes until one more of this size may be kept."""
@@ -71,6 +71,12 @@ def _references(blocks: list[Block], index: int) -> int:
     return sys.getrefcount(blocks[index])
 
 
-def _aligned(block: Block, size: int, lead: int) -> memoryview:
-    start = -(block.ctypes.data + lead) % ALIGNMENT
+def _aligned(size: int) -> Block:
+    block = np.empty(size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + size]
+
+
+def _part(block: Block, size: int, lead: int) -> memoryview:
+    start = -lead % ALIGNMENT
     return block.data[start : start + size]

@@ -33,7 +33,7 @@ from pelton.servers.control_protocol import ControlProtocol
 from pelton.servers.gate_states import BODY, BUSY, CLOSED, CONTROL, HEAD, LINGERING, SENDING
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_head import RequestHead, cut_head, has_begun
-from pelton.servers.http_reply import response_head
+from pelton.servers.http_reply import response_pieces
 from pelton.servers.inference import (
     Target,
     inference_target,
@@ -43,6 +43,9 @@ from pelton.servers.replies import Reply, error_reply, request_id
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NUMBER = re.compile(r"[0-9]{1,9}")
+
+_SPARE_BYTES = 1
+"""Read beyond a body: a read that does not fill its buffer is known to have been the last."""
 
 LINGER_S = 2.0
 """How long a refused client is listened to, so that it can read why before the reset."""
@@ -107,8 +110,12 @@ class HttpGate(asyncio.BufferedProtocol):
         """Take bytes that have arrived where `get_buffer` said."""
         if self._state is BODY:
             self._filled += nbytes
-            if self._filled == len(self._body):
-                self._answer(self._body)
+            beyond = self._filled - len(self._body) + _SPARE_BYTES
+            if beyond >= 0:
+                end = len(self._body) - _SPARE_BYTES
+                if beyond:
+                    self._waiting += self._body[end : self._filled]
+                self._answer(self._body[:end])
                 self._advance()
             return
         self._waiting += self._gateway.scratch[:nbytes]
@@ -239,7 +246,7 @@ class HttpGate(asyncio.BufferedProtocol):
             self._transport.write(_CONTINUE)
         json_bytes = self._head.headers.get("inference-header-content-length", "")
         lead = int(json_bytes) if _NUMBER.fullmatch(json_bytes) else 0
-        self._body = self._gateway.pool.take(length, lead)
+        self._body = self._gateway.pool.take(length + _SPARE_BYTES, lead)
         self._filled = len(waiting)
         self._body[: self._filled] = waiting
         waiting.clear()
@@ -263,8 +270,8 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def _send(self, reply: Reply) -> None:
         keep_alive = self._keep_alive and not self._gateway.closing
-        head = response_head(reply, keep_alive, self._server_state.default_headers)
-        self._transport.writelines([head, *reply.chunks])
+        headers = self._server_state.default_headers
+        self._transport.writelines(response_pieces(reply, keep_alive, headers))
         self._answered()
 
     def _answered(self) -> None:
@@ -317,8 +324,8 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def _write_error(self, error: PeltonError) -> None:
         reply = error_reply(error, request_id(None))
-        head = response_head(reply, False, self._server_state.default_headers)
-        self._transport.writelines([head, *reply.chunks])
+        headers = self._server_state.default_headers
+        self._transport.writelines(response_pieces(reply, False, headers))
 
     # -- the control side ----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Writes the head of an HTTP/1.1 response."""
+"""Writes HTTP/1.1 responses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ _STATUS_LINES = {
 }
 
 
-def response_head(
+_JOINED_BYTES = 16 * 1024
+"""Up to this size, copying an answer into one piece is quicker than writing several."""
+
+
+def response_pieces(
     reply: Reply, keep_alive: bool, default_headers: Iterable[tuple[bytes, bytes]]
-) -> bytes:
-    """Return everything up to and including the empty line.
+) -> list[bytes | memoryview]:
+    """Return a whole response; big pieces are the reply's own.
 
     Args:
         reply: the answer; its own headers hold no line breaks, for they are the server's words.
@@ -27,7 +31,9 @@ def response_head(
     head = _own_lines(reply.status, reply.content_type, reply.size, reply.headers, keep_alive)
     for key, data in default_headers:
         head += b"%b: %b\r\n" % (key, data)
-    return head + b"\r\n"
+    if reply.size <= _JOINED_BYTES:
+        return [b"".join((head, b"\r\n", *reply.chunks))]
+    return [head + b"\r\n", *reply.chunks]
 
 
 @functools.lru_cache(maxsize=256)
