@@ -66,6 +66,7 @@ class Target:
     query: str = ""
 
 
+@functools.lru_cache(maxsize=256)
 def inference_target(path: str, query: str) -> Target | None:
     """Return the inference endpoint that a path names, or None for any other path."""
     if path == "/infer":
