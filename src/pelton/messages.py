@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ class InferRequest:
         outputs: names of the wanted outputs; empty means all.
         id: the caller's own name for the request, echoed in the answer.
         parameters: the caller's parameters that are not Pelton's own.
+        deadline_s: when the answer is of no use any more, on the server's monotonic clock;
+            infinity where the caller set no limit of its own.
+        priority: 1 is served first, then 2, 3 and so on; 0 is the default, which is the middle.
+        log_id: the name of the request in the server's log.
     """
 
     model: str
@@ -34,19 +39,28 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     id: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    deadline_s: float = math.inf
+    priority: int = 0
+    log_id: str = ""
 
 
 @dataclass(slots=True)
 class Timing:
-    """Where a request's time went, in seconds.
+    """Where a request's time went, in seconds; the parts follow each other without gaps.
 
     Attributes:
-        queue_s: from the engine's door to the start of the model's run.
-        compute_s: the model's run.
+        receive_s: from the first byte of its head to the last byte of its body, and decoding.
+        queue_s: waiting for an instance of the model to become free.
+        batch_wait_s: waiting, beside a free instance, for others to share a batch with.
+        compute_s: the run of the batch that it was in, with the way to the instance and back.
+        encode_s: writing the answer.
     """
 
+    receive_s: float = 0.0
     queue_s: float = 0.0
+    batch_wait_s: float = 0.0
     compute_s: float = 0.0
+    encode_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -59,6 +73,7 @@ class InferResponse:
         outputs: output name -> value: those asked for in the order asked for, else all.
         id: the request's id.
         timing: where the time went.
+        digest: in deterministic mode, the SHA-256 of the outputs as `sha256:HEX`; else empty.
     """
 
     model: str
@@ -66,6 +81,7 @@ class InferResponse:
     outputs: dict[str, Value]
     id: str = ""
     timing: Timing = field(default_factory=Timing)
+    digest: str = ""
 
 
 @dataclass(slots=True)
@@ -76,11 +92,13 @@ class Observed:
         model: the model's name as it was asked for.
         error: why it failed, or None.
         timing: where the time went.
+        batch_rows: rows of the batch that it was run in; 0 where it was not run.
     """
 
     model: str
     error: Code | None
     timing: Timing
+    batch_rows: int = 0
 
 
 Infer = Callable[[InferRequest], Awaitable[InferResponse]]

@@ -24,6 +24,65 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests to one model may share a run. Rows are counted along the first axis.
+
+    Attributes:
+        max_batch_rows: most rows of one run; 1 turns batching off, 0 leaves it to the model:
+            `AUTO_BATCH_ROWS` where its file names a batch axis, else 1.
+        max_delay_ms: how long a run may wait, beside a free instance, for its batch to fill;
+            0 never waits on purpose.
+        preferred_batch_rows: sizes, ascending, at which a batch does not wait any longer.
+        target_p99_ms: tunes the bound of a batch while serving, so that 99 of 100 requests are
+            answered within this time; 0 does not.
+        pad: whether requests whose arrays differ in length behind the first axis may share a
+            batch, filled up with zeros.
+    """
+
+    max_batch_rows: int = 0
+    max_delay_ms: float = 0.0
+    preferred_batch_rows: tuple[int, ...] = ()
+    target_p99_ms: float = 0.0
+    pad: bool = False
+
+
+AUTO_BATCH_ROWS = 32
+"""The bound where a model's file names a batch axis and nobody says another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How one model is served: the server's settings, with the model's own word over them.
+
+    Attributes:
+        isolation: `process` runs the model in worker processes, `inline` in threads of the
+            server; `auto` leaves it to the runtime.
+        instances: how many runs may be under way at once; 0 chooses.
+        threads: threads within one run; 0 chooses.
+        optimize_for: what 0 chooses for: `throughput` or `latency`.
+        deterministic: one run at a time, in order of arrival, alone, with fixed threads and
+            seeds; each answer carries a digest of its outputs.
+        max_queue_rows: rows that may wait; more are refused at once.
+        max_queue_bytes: bytes of inputs that may wait; likewise.
+        request_timeout_s: the longest that any request may take, from its arrival.
+        hang_grace_s: how long after its deadline a run may still go on before its worker
+            process counts as hung; at least three times the longest run that was seen.
+        batching: how requests share runs.
+    """
+
+    isolation: str = "auto"
+    instances: int = 0
+    threads: int = 0
+    optimize_for: str = "throughput"
+    deterministic: bool = False
+    max_queue_rows: int = 4096
+    max_queue_bytes: int = 512 * 1024 * 1024
+    request_timeout_s: float = 60.0
+    hang_grace_s: float = 1.0
+    batching: Batching = Batching()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One version of one model on disk, before it is loaded.
 
@@ -36,6 +95,8 @@ class ModelSpec:
         outputs: declared outputs; likewise.
         labels: class names by output name; the key "" holds for every output.
         options: settings for the runtime, from `model.toml`.
+        serving: the fields of `Serving` that `model.toml` sets, by name; those of `batching` are
+            a table of their own under that name.
     """
 
     name: str
@@ -46,6 +107,7 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    serving: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +127,8 @@ class ModelMetadata:
         parameters: number of trained parameters, or None where it cannot be told.
         trainable_parameters: how many of them training would change, or None.
         size_bytes: size of the model on disk.
+        batch_axis: whether the first axis of every input and output counts independent rows, as
+            the model's file itself says.
     """
 
     name: str
@@ -79,6 +143,7 @@ class ModelMetadata:
     parameters: int | None = None
     trainable_parameters: int | None = None
     size_bytes: int = 0
+    batch_axis: bool = False
 
     def labels_of(self, output: str) -> tuple[str, ...]:
         """Return the class names of one output; empty where there are none."""

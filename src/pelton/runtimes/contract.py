@@ -1,13 +1,17 @@
 """What a runtime must offer: a loader that turns a `ModelSpec` into a `LoadedModel`.
 
 `pelton.testing.runtime_contract` is the test suite that every runtime passes.
+
+An `Instance` is what the engine sees of it: a place where one run at a time is carried out, by a
+thread of the server or by a worker process.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from pelton.messages import Value
 from pelton.specs import ModelMetadata, ModelSpec
@@ -22,17 +26,20 @@ class RuntimeOptions:
 
     Attributes:
         device: `cpu`, `cuda:0`, ... or `auto` for the best that is there.
-        intra_op_threads: threads within one operator; 0 lets the framework choose.
+        threads: threads within one operator; 0 lets the framework choose.
         inter_op_threads: threads across operators; 0 lets the framework choose.
         allow_spinning: whether idle threads burn cycles to wake faster.
         graph_optimization: `none`, `basic`, `extended` or `all`.
+        deterministic: whether the same inputs must give the same bits: fixed seeds before each
+            run, and kernels that do not depend on timing.
     """
 
     device: str = "cpu"
-    intra_op_threads: int = 0
+    threads: int = 0
     inter_op_threads: int = 0
     allow_spinning: bool = False
     graph_optimization: str = "all"
+    deterministic: bool = False
 
 
 class LoadedModel(Protocol):
@@ -77,8 +84,107 @@ class LoadedModel(Protocol):
         ...
 
 
+class Stop:
+    """Tells a run that nobody waits for its result any more; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._act: Callable[[], None] | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run is of no use any more."""
+        return self._asked
+
+    def ask(self) -> None:
+        """Have the run end soon, where it can."""
+        with self._lock:
+            self._asked, act = True, self._act
+        if act is not None:
+            act()
+
+    def on_ask(self, act: Callable[[], None] | None) -> None:
+        """Set what ends the run; called at once if that has been asked for already.
+
+        Args:
+            act: quick, and safe to be called from another thread; None once the run is over.
+        """
+        with self._lock:
+            self._act = act
+            asked = self._asked
+        if asked and act is not None:
+            act()
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A `LoadedModel` whose runs can be ended before they are done."""
+
+    def run_until(self, inputs: Mapping[str, Value], stop: Stop) -> dict[str, Value]:
+        """Compute every output as `LoadedModel.run` does, unless `stop` is asked before.
+
+        Raises:
+            Exception: anything at all, once `stop` was asked.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a model, for one request or for a batch of them.
+
+    Attributes:
+        inputs: checked inputs, stacked along the first axis if there are several requests.
+        deadline_s: when nobody waits any more, on the monotonic clock; may be infinity.
+        log_ids: the names of its requests in the log, the first one's first.
+        stop: asked when every caller has left.
+    """
+
+    inputs: Mapping[str, Value]
+    deadline_s: float
+    log_ids: tuple[str, ...] = ()
+    stop: Stop = field(default_factory=Stop)
+
+
+class Instance(Protocol):
+    """A place where a model runs, one run at a time. All methods are called on the event loop."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a run: False while a worker process is gone or being started."""
+        ...
+
+    async def run(self, run: Run) -> dict[str, Value]:
+        """Carry out one run; called only while `alive` and while no other run is under way.
+
+        A caller that is cancelled leaves the run to itself: the instance stays busy until it ends.
+
+        Returns:
+            Every output by name; see `LoadedModel.run`.
+
+        Raises:
+            InvalidRequest: the model itself refuses the inputs.
+            ModelFailed: the model raised anything else; `__cause__` is it, where it is known.
+            Unavailable: the worker died; it is started again by itself.
+        """
+        ...
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Set what is called on the event loop whenever `alive` has changed."""
+        ...
+
+    def give_up(self) -> None:
+        """End a run that hangs, where that can be done: a worker process is killed."""
+        ...
+
+    def close(self) -> None:
+        """End the run that is under way, if any, and give everything back. Called once."""
+        ...
+
+
 Loader = Callable[[ModelSpec, RuntimeOptions], LoadedModel]
-"""Loads one model.
+"""Loads one model into this process.
 
 Raises:
     LoadFailed: one sentence that says what is wrong with the file and what would cure it.

@@ -1,0 +1,1 @@
+"""Which requests share a run: admit (bounded) -> window (decides) -> stack, split."""
