@@ -1,1 +1,1 @@
-"""Which requests share a run: admit (bounded) -> window (decides) -> stack, split."""
+"""Which requests share a run: line (bounded) -> window (decides) -> stack, run, split."""
