@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import pickle
 import random
+import threading
 
 import numpy as np
 import pytest
 
-from pelton.servers.buffers import ALIGNMENT, SMALLEST_BLOCK, BufferPool
+from pelton.arena import Arena
+from pelton.buffers import ALIGNMENT, SMALLEST_BLOCK, BufferPool
 
-KIB, MIB = 1024, 1024 * 1024
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def arena():
+    arena = Arena.create(4 * MIB)
+    yield arena
+    arena.close()
+
+
+def start_of(arena: Arena, view: memoryview) -> int | None:
+    return arena.offset_of(np.frombuffer(view, np.uint8))
+
+
+def memory_of(arena: Arena) -> int:
+    return os.fstat(arena.fd).st_blocks * 512
 
 
 def address(view: memoryview) -> int:
@@ -211,3 +229,129 @@ def test_blocks_in_use_are_not_dropped_to_make_room() -> None:
     big[:] = b"\x09" * len(big)
     assert pool.held_bytes == 3 * SMALLEST_BLOCK  # there is no room to keep the big one's block
     assert all((array == 7).all() for array in used)
+
+
+# -- how much is in use --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_bytes", [0, MIB])
+def test_what_is_in_use_is_counted_whether_it_is_kept_or_not(keep_bytes: int, arena) -> None:
+    for pool in (BufferPool(keep_bytes), BufferPool(keep_bytes, arena)):
+        one, two = pool.take(10), pool.take(100_000)
+        array = np.frombuffer(two, np.uint8)
+        assert pool.in_use_bytes == 3 * SMALLEST_BLOCK
+        del two
+        assert pool.in_use_bytes == 3 * SMALLEST_BLOCK
+        del array
+        assert pool.in_use_bytes == SMALLEST_BLOCK
+        del one
+        assert pool.in_use_bytes == 0
+
+
+def test_another_thread_may_let_go(arena) -> None:
+    pool = BufferPool(MIB, arena)
+    held = [pool.take(10) for _ in range(8)]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    assert pool.in_use_bytes == 0
+    assert pool.held_bytes == 8 * SMALLEST_BLOCK
+
+
+# -- blocks in an arena --------------------------------------------------------------------------
+
+
+def test_blocks_lie_in_the_arena_and_apart(arena) -> None:
+    pool = BufferPool(4 * MIB, arena)
+    views = [pool.take(size, 100) for size in (10, 100_000, SMALLEST_BLOCK, MIB, 10)]
+    starts = [start_of(arena, view) for view in views]
+    assert None not in starts
+    assert all((address(view) + 100) % ALIGNMENT == 0 for view in views)
+    for index, view in enumerate(views):
+        view[:] = bytes([index + 1]) * len(view)
+    assert all(bytes(view) == bytes([i + 1]) * len(view) for i, view in enumerate(views))
+
+
+def test_memory_is_private_once_the_arena_is_full(arena) -> None:
+    pool = BufferPool(64 * MIB, arena)
+    views = [pool.take(MIB - 64) for _ in range(5)]
+    assert [start_of(arena, view) is None for view in views] == [False] * 4 + [True]
+    assert start_of(arena, BufferPool(64 * MIB, arena).take(5 * MIB)) is None
+    assert pool.in_use_bytes == 5 * MIB
+
+
+def test_small_blocks_grow_together_to_a_large_one(arena) -> None:
+    pool = BufferPool(4 * MIB, arena)
+    small = [pool.take(1000) for _ in range(4 * MIB // SMALLEST_BLOCK)]
+    assert {start_of(arena, view) for view in small} == {
+        index * SMALLEST_BLOCK for index in range(len(small))
+    }
+    del small
+    assert start_of(arena, pool.take(4 * MIB - 64)) == 0
+    assert pool.held_bytes == 4 * MIB
+
+
+def test_an_arena_of_any_size_is_used_to_its_last_whole_block() -> None:
+    arena = Arena.create(7 * SMALLEST_BLOCK + 5000)
+    pool = BufferPool(MIB, arena)
+    views = [pool.take(1000) for _ in range(8)]
+    assert sum(start_of(arena, view) is not None for view in views) == 7
+    arena.close()
+
+
+def test_idle_memory_beyond_what_is_kept_goes_back_to_the_system(arena) -> None:
+    pool = BufferPool(MIB, arena)
+    views = [pool.take(MIB - 64) for _ in range(3)]
+    for view in views:
+        view[:] = b"x" * len(view)
+    assert memory_of(arena) >= 3 * (MIB - 4096)
+    del view, views
+    assert memory_of(arena) <= MIB  # at once, before anybody takes again
+    assert pool.held_bytes == MIB
+    assert start_of(arena, pool.take(2 * MIB - 64)) is not None
+
+
+def test_idle_blocks_that_make_room_go_back_to_the_system(arena) -> None:
+    pool = BufferPool(MIB, arena)
+    small = [pool.take(SMALLEST_BLOCK - 64) for _ in range(16)]
+    for view in small:
+        view[:] = b"x" * len(view)
+    del view, small
+    assert memory_of(arena) >= MIB - 16 * 4096
+    big = pool.take(MIB - 64)
+    assert memory_of(arena) == 0
+    assert start_of(arena, big) is not None
+    assert pool.held_bytes == MIB
+
+
+def test_a_block_of_an_arena_is_used_again_with_its_memory(arena) -> None:
+    pool = BufferPool(MIB, arena)
+    view = pool.take(5000)
+    view[:4] = b"warm"
+    first = address(view)
+    del view
+    again = pool.take(5000)
+    assert same_block(first, again)
+    assert bytes(again[:4]) == b"warm"
+
+
+def test_blocks_of_an_arena_are_never_handed_out_twice_at_a_time(arena) -> None:
+    rng = random.Random(11)
+    pool = BufferPool(MIB, arena)
+    held: list[tuple[np.ndarray, int]] = []
+    for step in range(2000):
+        if held and rng.random() < 0.5:
+            array, pattern = held.pop(rng.randrange(len(held)))
+            assert (array == pattern).all()
+            continue
+        size = rng.choice([10, 60_000, 70_000, 200_000, 600_000])
+        array = np.frombuffer(pool.take(size, rng.randrange(100)), np.uint8)
+        array[:] = step % 256
+        held.append((array, step % 256))
+        if len(held) > 10:
+            held.pop(0)
+        assert pool.held_bytes <= MIB
+    held.clear()
+    del array
+    assert pool.in_use_bytes == 0
+    assert memory_of(arena) <= MIB
