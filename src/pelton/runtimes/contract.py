@@ -139,12 +139,15 @@ class Run:
         deadline_s: when nobody waits any more, on the monotonic clock; may be infinity.
         log_ids: the names of its requests in the log, the first one's first.
         stop: asked when every caller has left.
+        compute_s: set by the instance where it knows it: how long the model itself ran, without
+            the way there and back.
     """
 
     inputs: Mapping[str, Value]
     deadline_s: float
     log_ids: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
+    compute_s: float = 0.0
 
 
 class Instance(Protocol):

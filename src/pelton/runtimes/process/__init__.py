@@ -1,1 +1,1 @@
-"""Runs any runtime's models in worker processes, so that they can harm nobody but themselves."""
+"""Runs the models of any runtime in worker processes, which may crash and hang as they like."""
