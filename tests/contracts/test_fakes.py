@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from pelton.runtimes.contract import LoadedModel
+from pelton.errors import ModelFailed, Unavailable
+from pelton.runtimes.contract import Instance, LoadedModel, Run
 from pelton.specs import TensorSpec
-from pelton.testing import EchoRuntime, FailingRuntime, FakeClock, SlowRuntime, echo_metadata
+from pelton.testing import (
+    EchoRuntime,
+    FailingRuntime,
+    FakeClock,
+    FakeInstance,
+    SlowRuntime,
+    echo_metadata,
+)
 
 X = np.array([1, 2], np.float32)
 
@@ -50,6 +59,53 @@ def test_failing_fails_until_it_is_told_not_to() -> None:
         model.run({"x": X})
     model.error = None
     assert model.run({"x": X})["x"].tolist() == [1, 2]
+
+
+async def test_an_instance_ends_a_run_as_it_is_told() -> None:
+    fake = FakeInstance()
+    instance: Instance = fake
+    running = asyncio.ensure_future(instance.run(run := Run({"x": X}, deadline_s=1.0)))
+    await asyncio.sleep(0)
+    assert fake.current is run
+    fake.finish()
+    outputs = await running
+    assert outputs["x"].tolist() == [1, 2]
+    assert outputs["x"] is not X
+    running = asyncio.ensure_future(instance.run(run))
+    await asyncio.sleep(0)
+    fake.fail(ModelFailed("broken"))
+    with pytest.raises(ModelFailed, match="broken"):
+        await running
+    assert (fake.runs, fake.current) == ([run, run], None)
+
+
+async def test_an_instance_dies_and_comes_back_and_tells() -> None:
+    fake, told = FakeInstance(), []
+    fake.on_change(lambda: told.append(fake.alive))
+    running = asyncio.ensure_future(fake.run(Run({"x": X}, deadline_s=1.0)))
+    await asyncio.sleep(0)
+    fake.give_up()
+    with pytest.raises(Unavailable, match="died"):
+        await running
+    with pytest.raises(AssertionError, match="not alive"):
+        await fake.run(Run({}, deadline_s=1.0))
+    fake.revive()
+    assert told == [False, True]
+    assert (fake.given_up, fake.restarts, fake.closed) == (1, 1, False)
+    fake.close()
+    assert fake.closed
+
+
+async def test_an_instance_refuses_a_second_run_and_may_outlive_giving_up() -> None:
+    fake = FakeInstance(can_be_killed=False)
+    running = asyncio.ensure_future(fake.run(Run({"x": X}, deadline_s=1.0)))
+    await asyncio.sleep(0)
+    with pytest.raises(AssertionError, match="another was under way"):
+        await fake.run(Run({"x": X}, deadline_s=1.0))
+    fake.give_up()
+    assert fake.alive
+    fake.finish({"y": 3})
+    assert await running == {"y": 3}
 
 
 def test_the_clock_goes_only_forwards() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pelton.specs import ModelMetadata, TensorSpec
+from pelton.engine.model import Model
+from pelton.engine.thread_instance import thread_instances
+from pelton.messages import InferRequest, Timing
+from pelton.specs import ModelMetadata, Serving, TensorSpec
 
 Run = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -52,3 +55,17 @@ class FakeModel:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def model_of(loaded: FakeModel, clock: FakeClock, instances: int = 2, **serving: Any) -> Model:
+    """Put a model in threads: several if it is concurrent, and on the loop too if it is quick."""
+    count = instances if loaded.concurrent else 1
+    quick = loaded if loaded.quick and loaded.concurrent else None
+    threads = thread_instances(loaded, count, clock)
+    return Model(loaded.metadata, threads, Serving(**serving), clock, quick)
+
+
+async def run(model: Model, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Timing]:
+    """Have a model run for a request without a deadline of its own."""
+    answer, timing = await model.run(inputs, InferRequest(model.metadata.name, inputs))
+    return answer.outputs, timing

@@ -10,12 +10,14 @@ import threading
 import numpy as np
 import pytest
 
-from engine.fake_models import VECTOR, FakeClock, FakeModel, described
+from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
 from pelton.engine.infer import Engine
 from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.errors import Code, InvalidRequest, NotFound, PeltonError, Unavailable
 from pelton.messages import InferRequest, Observed, Timing
+from pelton.specs import Serving
+from pelton.testing import FakeInstance
 
 X = np.array([1.0, 2.0], np.float32)
 WAIT_S = 10.0
@@ -24,7 +26,7 @@ CLOCK = FakeClock()
 
 def engine_of(run, observed: list[Observed] | None = None, **described_as) -> Engine:
     metadata = described(VECTOR, **described_as)
-    model = Model(FakeModel(run, metadata, concurrent=False), CLOCK)
+    model = model_of(FakeModel(run, metadata, concurrent=False), CLOCK)
     return Engine(Models([model]), (observed if observed is not None else []).append)
 
 
@@ -85,6 +87,21 @@ def test_it_tells_what_it_serves() -> None:
         engine.metadata("cat")
 
 
+async def test_a_model_without_a_living_instance_is_not_ready_but_the_server_is() -> None:
+    dead, well = FakeInstance(alive=False), FakeInstance()
+    models = [
+        Model(described(VECTOR, name=name), instances, Serving(), CLOCK)
+        for name, instances in {"a": [dead], "b": [dead, well]}.items()
+    ]
+    engine = Engine(Models(models), lambda observed: None)
+    assert (engine.model_ready("a"), engine.model_ready("b", "1")) == (False, True)
+    assert engine.ready
+    dead.revive()
+    assert engine.model_ready("a")
+    with pytest.raises(NotFound):
+        engine.model_ready("b", "2")
+
+
 # -- what monitoring hears -----------------------------------------------------------------------
 
 
@@ -110,7 +127,7 @@ async def test_each_request_is_observed_once(run, request_, code) -> None:
     engine = engine_of(run, observed)
     with contextlib.suppress(PeltonError):
         await engine.infer(request_)
-    assert observed == [Observed(request_.model, code, Timing())]
+    assert observed == [Observed(request_.model, code, Timing(), batch_rows=int(code is None))]
 
 
 async def test_the_time_of_an_answer_is_observed() -> None:
@@ -121,8 +138,8 @@ async def test_the_time_of_an_answer_is_observed() -> None:
         return {}
 
     response = await engine_of(run, observed).infer(InferRequest("m", {"x": X}))
-    assert observed == [Observed("m", None, Timing(0.0, 0.5))]
-    assert response.timing == Timing(0.0, 0.5)
+    assert observed == [Observed("m", None, Timing(compute_s=0.5), batch_rows=1)]
+    assert response.timing == Timing(compute_s=0.5)
 
 
 def test_a_request_that_failed_before_it_came_here_is_observed_too() -> None:

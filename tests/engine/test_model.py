@@ -8,12 +8,15 @@ import threading
 import numpy as np
 import pytest
 
-from engine.fake_models import VECTOR, FakeClock, FakeModel, described
-from pelton.engine.model import WARM_UP_ELEMENTS, Model
+from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
+from engine.fake_models import run as ask
+from engine.virtual_time import in_virtual_time, settle
+from pelton.engine.model import WARM_UP_ELEMENTS, Model, ModelStatistics
 from pelton.engine.placement import SAMPLES
 from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
-from pelton.messages import Timing
-from pelton.specs import TensorSpec
+from pelton.messages import InferRequest, Timing
+from pelton.specs import Batching, Serving, TensorSpec
+from pelton.testing import FakeInstance
 
 ONE = {"x": np.ones(4, np.float32)}
 WAIT_S = 10.0
@@ -39,44 +42,117 @@ class Timed:
 
 async def test_user_code_runs_in_a_thread_however_quick_it_is() -> None:
     run = Timed(1e-6)
-    model = Model(FakeModel(run), run.clock)
+    model = model_of(FakeModel(run), run.clock)
     for _ in range(3 * SAMPLES):
-        await model.run(ONE)
+        await ask(model, ONE)
     assert not any(run.on_loop)
 
 
 async def test_a_quick_model_moves_to_the_loop_once_it_is_known_to_be_fast() -> None:
     run = Timed(50e-6)
-    model = Model(FakeModel(run, quick=True), run.clock)
+    model = model_of(FakeModel(run, quick=True), run.clock)
     for _ in range(2 * SAMPLES):
-        await model.run(ONE)
+        await ask(model, ONE)
     assert run.on_loop == [False] * SAMPLES + [True] * SAMPLES
 
 
 async def test_a_model_that_became_slow_goes_back_to_threads() -> None:
     run = Timed(50e-6)
-    model = Model(FakeModel(run, quick=True), run.clock)
+    model = model_of(FakeModel(run, quick=True), run.clock)
     for _ in range(SAMPLES):
-        await model.run(ONE)
+        await ask(model, ONE)
     run.seconds, run.on_loop = 5e-3, []
     for _ in range(SAMPLES):
-        await model.run(ONE)
+        await ask(model, ONE)
     assert run.on_loop == [True] * 3 + [False] * 2
+
+
+async def test_a_deterministic_model_never_runs_on_the_loop() -> None:
+    run = Timed(50e-6)
+    model = model_of(FakeModel(run, quick=True), run.clock, instances=1, deterministic=True)
+    model.warm_up()
+    for _ in range(2 * SAMPLES):
+        await ask(model, ONE)
+    assert run.on_loop == [False] * (2 * SAMPLES)
+
+
+@in_virtual_time
+async def test_nobody_overtakes_those_who_wait_by_way_of_the_loop() -> None:
+    seen, instance = [], FakeInstance()
+    quick = FakeModel(lambda inputs: seen.append(inputs) or {}, quick=True)
+    model = Model(quick.metadata, [instance], Serving(), FakeClock(), quick)
+    model.warm_up()
+    big, one = {"x": np.ones(4096, np.float32)}, {"x": np.ones(1, np.float32)}
+    seen.clear()
+    running, waiting = (asyncio.ensure_future(ask(model, big)) for _ in range(2))
+    await settle()
+    behind = asyncio.ensure_future(ask(model, one))
+    await settle()
+    assert (seen, model.statistics().queued_requests) == ([], 2)
+    for _ in range(3):
+        instance.finish({})
+        await settle()
+    await asyncio.gather(running, waiting, behind)
+    assert [run.inputs["x"].size for run in instance.runs] == [4096, 4096, 1]
+    await ask(model, one)
+    assert len(seen) == 1
+
+
+async def test_a_batch_tells_nothing_of_how_quick_one_request_is() -> None:
+    run = Timed(50e-6)
+    sharing = Batching(max_batch_rows=64)
+    model = model_of(FakeModel(run, quick=True), run.clock, instances=1, batching=sharing)
+    await asyncio.gather(*[ask(model, ONE) for _ in range(2 * SAMPLES)])
+    await ask(model, ONE)
+    assert run.on_loop == [False, False, False]
+
+
+async def test_runs_on_the_loop_and_on_instances_are_counted_together() -> None:
+    run = Timed(50e-6)
+    model = model_of(FakeModel(run, quick=True), run.clock, instances=2)
+    for _ in range(2 * SAMPLES):
+        await ask(model, ONE)
+    assert model.statistics() == ModelStatistics(
+        queued_requests=0,
+        queued_rows=0,
+        queued_bytes=0,
+        running=0,
+        runs=2 * SAMPLES,
+        rows=2 * SAMPLES,
+        mean_batch_rows=1.0,
+        expired=0,
+        cancelled=0,
+        refused_full=0,
+        instances=2,
+        alive=2,
+        restarts=0,
+    )
+
+
+async def test_rows_are_counted_on_the_loop_too_where_runs_are_shared() -> None:
+    run = Timed(50e-6)
+    sharing = Batching(max_batch_rows=64)
+    model = model_of(FakeModel(run, quick=True), run.clock, instances=1, batching=sharing)
+    model.warm_up()
+    answer, _ = await model.run({"x": np.ones(4, np.int8)}, InferRequest("m", {}))
+    assert run.on_loop[-1]
+    assert answer.batch_rows == 4
+    assert (model.statistics().runs, model.statistics().mean_batch_rows) == (1, 4.0)
 
 
 async def test_big_inputs_are_measured_for_themselves() -> None:
     run = Timed(50e-6)
-    model = Model(FakeModel(run, quick=True), run.clock)
+    model = model_of(FakeModel(run, quick=True), run.clock)
     for _ in range(SAMPLES + 1):
-        await model.run(ONE)
-    await model.run({"x": np.ones(4096, np.float32)})
+        await ask(model, ONE)
+    await ask(model, {"x": np.ones(4096, np.float32)})
     assert run.on_loop[-2:] == [True, False]
 
 
 @pytest.mark.parametrize("quick", [False, True])
 async def test_the_time_of_a_run_is_told(quick: bool) -> None:
     run = Timed(0.25)
-    outputs, timing = await Model(FakeModel(run, quick=quick), run.clock).run(ONE)
+    outputs, timing = await ask(model_of(FakeModel(run, quick=quick), run.clock), ONE)
     assert timing == Timing(queue_s=0.0, compute_s=0.25)
     assert outputs["x"] is ONE["x"]
 
@@ -90,10 +166,10 @@ async def test_waiting_for_the_model_counts_as_queueing() -> None:
         assert may_go.wait(WAIT_S)
         return {}
 
-    model = Model(FakeModel(run, concurrent=False), clock)
-    first = asyncio.create_task(model.run(ONE))
+    model = model_of(FakeModel(run, concurrent=False), clock)
+    first = asyncio.create_task(ask(model, ONE))
     await entered.wait()
-    second = asyncio.create_task(model.run(ONE))
+    second = asyncio.create_task(ask(model, ONE))
     await asyncio.sleep(0)  # it is in the queue now
     clock.now_s += 3.0
     may_go.set()
@@ -115,8 +191,8 @@ async def test_a_model_that_is_not_concurrent_runs_one_request_at_a_time_in_orde
         inside.remove(inputs["x"])
         return {"y": inputs["x"]}
 
-    model = Model(FakeModel(run, concurrent=False), FakeClock())
-    runs = [asyncio.create_task(model.run({"x": index})) for index in range(50)]
+    model = model_of(FakeModel(run, concurrent=False), FakeClock())
+    runs = [asyncio.create_task(ask(model, {"x": index})) for index in range(50)]
     await asyncio.sleep(0)
     may_go.set()
     answers = await asyncio.gather(*runs)
@@ -139,28 +215,27 @@ async def test_a_quick_model_that_is_not_concurrent_is_never_entered_twice() -> 
         inside.pop()
         return {}
 
-    model = Model(FakeModel(run, concurrent=False, quick=True), clock)
+    model = model_of(FakeModel(run, concurrent=False, quick=True), clock)
     for _ in range(SAMPLES + 1):
-        await model.run(ONE)  # small inputs are known to be quick now
-    slow = asyncio.create_task(model.run({"x": np.ones(4096, np.float32)}))
+        await ask(model, ONE)  # small inputs are known to be quick now
+    slow = asyncio.create_task(ask(model, {"x": np.ones(4096, np.float32)}))
     await entered.wait()
-    quick = asyncio.create_task(model.run(ONE))
+    quick = asyncio.create_task(ask(model, ONE))
     await asyncio.sleep(0)
     may_go.set()
     await asyncio.gather(slow, quick)
     assert max(most) == 1
 
 
-async def test_a_concurrent_model_runs_requests_at_the_same_time(monkeypatch) -> None:
-    monkeypatch.setattr("pelton.engine.model.os.cpu_count", lambda: 2)
+async def test_a_concurrent_model_runs_requests_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=WAIT_S)
 
     def run(inputs):
         both.wait()  # breaks, and fails the test, unless two are inside
         return {"y": inputs["x"]}
 
-    model = Model(FakeModel(run, concurrent=True), FakeClock())
-    answers = await asyncio.gather(model.run({"x": 1}), model.run({"x": 2}))
+    model = model_of(FakeModel(run, concurrent=True), FakeClock())
+    answers = await asyncio.gather(ask(model, {"x": 1}), ask(model, {"x": 2}))
     assert [outputs["y"] for outputs, _ in answers] == [1, 2]
 
 
@@ -197,12 +272,12 @@ def raising(error: BaseException):
 async def test_whatever_a_model_raises_is_its_own_failure(error, on_loop: bool) -> None:
     run = Timed(50e-6)
     loaded = FakeModel(run, quick=on_loop)
-    model = Model(loaded, run.clock)
+    model = model_of(loaded, run.clock)
     for _ in range(SAMPLES):
-        await model.run(ONE)
+        await ask(model, ONE)
     loaded.run = raising(error)
     with pytest.raises(ModelFailed) as caught:
-        await model.run(ONE)
+        await ask(model, ONE)
     assert caught.value.code is Code.MODEL_FAILED
     assert caught.value.__cause__ is error
     assert caught.value.message == (
@@ -210,7 +285,7 @@ async def test_whatever_a_model_raises_is_its_own_failure(error, on_loop: bool) 
         "under this request's id"
     )
     loaded.run = run
-    outputs, _ = await model.run(ONE)
+    outputs, _ = await ask(model, ONE)
     assert outputs["x"] is ONE["x"]
     assert run.on_loop[-1] is on_loop
 
@@ -223,7 +298,7 @@ async def test_whatever_a_model_raises_is_its_own_failure(error, on_loop: bool) 
 @pytest.mark.parametrize("quick", [False, True])
 async def test_what_the_model_says_to_the_caller_passes_through(error, quick: bool) -> None:
     with pytest.raises(PeltonError) as caught:
-        await Model(FakeModel(raising(error), quick=quick), FakeClock()).run(ONE)
+        await ask(model_of(FakeModel(raising(error), quick=quick), FakeClock()), ONE)
     assert caught.value is error
 
 
@@ -232,10 +307,10 @@ async def test_what_the_model_says_to_the_caller_passes_through(error, quick: bo
 
 async def test_a_warmed_up_model_runs_its_first_request_on_the_loop() -> None:
     run = Timed(50e-6)
-    model = Model(FakeModel(run, quick=True), run.clock)
+    model = model_of(FakeModel(run, quick=True), run.clock)
     model.warm_up()
     run.on_loop = []
-    await model.run({"x": np.ones(1, np.float32)})
+    await ask(model, {"x": np.ones(1, np.float32)})
     assert run.on_loop == [True]
 
 
@@ -243,7 +318,7 @@ def test_warming_up_runs_on_zeros_of_the_smallest_shape() -> None:
     seen = []
     specs = (TensorSpec("a", "FP16", (-1, 3)), TensorSpec("b", "BF16", ()))
     model = FakeModel(lambda inputs: seen.append(inputs) or {}, described(*specs), quick=True)
-    Model(model, FakeClock()).warm_up()
+    model_of(model, FakeClock()).warm_up()
     assert len(seen) == SAMPLES + 1
     for inputs in seen:
         np.testing.assert_array_equal(inputs["a"], np.zeros((1, 3), np.float16), strict=True)
@@ -263,7 +338,7 @@ def test_warming_up_runs_on_zeros_of_the_smallest_shape() -> None:
 def test_some_models_are_not_warmed_up(specs, quick: bool) -> None:
     seen = []
     model = FakeModel(lambda inputs: seen.append(inputs) or {}, described(*specs), quick=quick)
-    Model(model, FakeClock()).warm_up()
+    model_of(model, FakeClock()).warm_up()
     assert seen == []
 
 
@@ -275,13 +350,13 @@ def test_a_refused_warm_up_is_no_harm(error) -> None:
         runs.append(1)
         raise error
 
-    Model(FakeModel(run, quick=True), FakeClock()).warm_up()
+    model_of(FakeModel(run, quick=True), FakeClock()).warm_up()
     assert runs == [1]
 
 
 def test_ctrl_c_while_warming_up_is_the_persons_and_not_the_models() -> None:
     with pytest.raises(KeyboardInterrupt):
-        Model(FakeModel(raising(KeyboardInterrupt()), quick=True), FakeClock()).warm_up()
+        model_of(FakeModel(raising(KeyboardInterrupt()), quick=True), FakeClock()).warm_up()
 
 
 # -- closing -------------------------------------------------------------------------------------
@@ -300,8 +375,8 @@ async def test_closing_waits_for_the_run_that_is_under_way() -> None:
         def close(self) -> None:
             closed.set()
 
-    model = Model(Loaded(run, concurrent=False), FakeClock())
-    running = asyncio.create_task(model.run(ONE))
+    model = model_of(Loaded(run, concurrent=False), FakeClock())
+    running = asyncio.create_task(ask(model, ONE))
     assert await asyncio.to_thread(entered.wait, WAIT_S)
     await asyncio.gather(running, asyncio.to_thread(model.close))
     assert closed.is_set()

@@ -6,15 +6,14 @@ import re
 
 import pytest
 
-from engine.fake_models import FakeClock, FakeModel, described
-from pelton.engine.model import Model
+from engine.fake_models import FakeClock, FakeModel, described, model_of
 from pelton.engine.models import Models
 from pelton.errors import Code, NotFound
 
 
 def served(*names_and_versions: tuple[str, str]) -> Models:
     return Models(
-        Model(FakeModel(metadata=described(name=name, version=version)), FakeClock())
+        model_of(FakeModel(metadata=described(name=name, version=version)), FakeClock())
         for name, version in names_and_versions
     )
 
@@ -72,7 +71,7 @@ def test_names_and_metadata_are_in_order() -> None:
 
 def test_closing_unloads_every_model_once() -> None:
     loaded = [FakeModel(metadata=described(name=name)) for name in "ab"]
-    models = Models(Model(each, FakeClock()) for each in loaded)
+    models = Models(model_of(each, FakeClock()) for each in loaded)
     models.close()
     models.close()
     assert [each.closed for each in loaded] == [1, 1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from pelton.engine.checks import checked_inputs
+from pelton.engine.digest import digest_of
+from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing, Value
@@ -40,25 +42,25 @@ class Engine:
             NotFound: no such model or version.
             InvalidRequest: the inputs or the wanted outputs do not fit the model.
             ModelFailed: the model raised.
-            Unavailable: the server is shutting down.
+            DeadlineExceeded: the request's time was over before it had an answer.
+            Unavailable: too many requests wait for the model, its worker died, or the server is
+                shutting down.
         """
-        try:
-            self._check_welcome()
-        except Unavailable as error:
-            self.refused(request.model, error.code)
-            raise
+        if self._refusing:
+            self.refused(request.model, Code.UNAVAILABLE)
+            raise Unavailable("the server is shutting down; send the request to another", 1.0)
         self._running += 1
         try:
             model = self.models.find(request.model, request.version)
             inputs = checked_inputs(request.inputs, model.metadata)
-            outputs, timing = await model.run(inputs)
-            response = _reply(request, model.metadata, outputs, timing)
+            answer, timing = await model.run(inputs, request)
+            response = _reply(request, model, answer.outputs, timing)
         except PeltonError as error:
             self.refused(request.model, error.code)
             raise
         finally:
             self._leave()
-        self._observe(Observed(request.model, None, timing))
+        self._observe(Observed(request.model, None, timing, answer.batch_rows))
         return response
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
@@ -69,6 +71,14 @@ class Engine:
         """
         return self.models.find(name, version).metadata
 
+    def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Tell whether a served model has an instance that is there to run it.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        return self.models.find(name, version).ready
+
     def names(self) -> list[str]:
         """Return the names of the served models in order."""
         return self.models.names()
@@ -77,23 +87,19 @@ class Engine:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
 
-    def _check_welcome(self) -> None:
-        if self._refusing:
-            raise Unavailable("the server is shutting down; send the request to another", 1.0)
-
     def _leave(self) -> None:
         self._running -= 1
         if self._refusing and not self._running:
             self._all_done.set()
 
     async def drain(self, grace_s: float) -> int:
-        """Refuse new requests and wait for those that are running.
+        """Refuse new requests and wait for those that run or wait.
 
         Args:
             grace_s: seconds to wait at the most.
 
         Returns:
-            How many requests were still running when the time was over.
+            How many requests had no answer yet when the time was over.
         """
         self.ready = False
         self._refusing = True
@@ -108,8 +114,9 @@ class Engine:
 
 
 def _reply(
-    request: InferRequest, metadata: ModelMetadata, outputs: dict[str, Value], timing: Timing
+    request: InferRequest, model: Model, outputs: dict[str, Value], timing: Timing
 ) -> InferResponse:
+    metadata = model.metadata
     if request.outputs:
         missing = [name for name in request.outputs if name not in outputs]
         if missing:
@@ -118,4 +125,5 @@ def _reply(
                 f"it gives {', '.join(list(outputs)[:20])}"
             )
         outputs = {name: outputs[name] for name in request.outputs}
-    return InferResponse(metadata.name, metadata.version, outputs, request.id, timing)
+    digest = digest_of(outputs) if model.deterministic else ""
+    return InferResponse(metadata.name, metadata.version, outputs, request.id, timing, digest)

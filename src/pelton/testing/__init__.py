@@ -6,8 +6,16 @@ from pelton.testing.fakes import (
     EchoRuntime,
     FailingRuntime,
     FakeClock,
+    FakeInstance,
     SlowRuntime,
     echo_metadata,
 )
 
-__all__ = ["EchoRuntime", "FailingRuntime", "FakeClock", "SlowRuntime", "echo_metadata"]
+__all__ = [
+    "EchoRuntime",
+    "FailingRuntime",
+    "FakeClock",
+    "FakeInstance",
+    "SlowRuntime",
+    "echo_metadata",
+]

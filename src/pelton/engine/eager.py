@@ -50,7 +50,12 @@ class _Rest(Coroutine[Any, Any, None]):
             self._begun = True
             if isinstance(self._awaited, asyncio.Future) and self._awaited.cancel():
                 return self._awaited
-        return self._coroutine.throw(*error)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            # An error knows this frame by its traceback; together they would keep everything
+            # that the coroutine held, such as a body, until the collector comes by.
+            del error
 
     def close(self) -> None:
         """Give the coroutine up."""

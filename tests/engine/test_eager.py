@@ -8,7 +8,7 @@ import contextlib
 import pytest
 import uvloop
 
-from pelton.servers import eager
+from pelton.engine import eager
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
