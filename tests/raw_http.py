@@ -13,6 +13,7 @@ import json
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 WAIT_S = 20.0
@@ -45,19 +46,21 @@ class Wire:
         socket: the socket itself.
     """
 
-    def __init__(self, port: int, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(self, port: int | Path, receive_buffer_bytes: int | None = None) -> None:
         """Connect.
 
         Args:
-            port: of 127.0.0.1.
+            port: of 127.0.0.1; or the file of a Unix socket.
             receive_buffer_bytes: size of the kernel's buffer on this side, for slow readers.
         """
-        self.socket = socket.socket()
+        unix = isinstance(port, Path)
+        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(WAIT_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect(("127.0.0.1", port))
+        if not unix:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect(str(port) if unix else ("127.0.0.1", port))
         self._received = bytearray()
 
     def __enter__(self) -> Wire:

@@ -33,7 +33,7 @@ ENDED_TIMEOUT_S = 5.0
 """For the log's last lines to arrive once the process is gone."""
 
 # Both lines that it writes when it is ready, so that no signal comes between them.
-_SERVING = re.compile(r"serving .* at (http://\S+?:(\d+)) \(API.*\n.*try it: .*\n")
+_SERVING = re.compile(r"serving .* at (http://\S+?:(\d+))( and at \S+)? \(API.*\n.*try it: .*\n")
 
 
 class ServerProcess:

@@ -28,6 +28,11 @@ OPERATIONS = {
     ("GET", "/v2/models/{model}/ready"),
     ("GET", "/v2/models/{model}/config"),
     ("POST", "/v2/models/{model}/infer"),
+    ("GET", "/v2/systemsharedmemory/status"),
+    ("GET", "/v2/systemsharedmemory/region/{region}/status"),
+    ("POST", "/v2/systemsharedmemory/region/{region}/register"),
+    ("POST", "/v2/systemsharedmemory/region/{region}/unregister"),
+    ("POST", "/v2/systemsharedmemory/unregister"),
     ("POST", "/infer"),
     ("GET", "/health"),
     ("GET", "/stats"),
@@ -126,7 +131,13 @@ def test_the_page_shows_every_operation_and_needs_nobody_else(
 
 def test_an_operation_opens(served: ServerProcess, browser: str, tmp_path: Path) -> None:
     page = look_at(browser, f"{served.url}/docs#/Server/infer_infer_post", tmp_path / "docs")
-    for told in ("application/msgpack", "application/octet-stream", "X-Pelton-Model", "Try it out"):
+    for told in (
+        "application/msgpack",
+        "application/octet-stream",
+        "X-Pelton-Model",
+        "X-Pelton-Timing",
+        "Try it out",
+    ):
         assert told in page.text
 
 

@@ -57,6 +57,14 @@ def test_the_robot_turns_towards_the_cube(server):
     assert len({line.split("first ")[1] for line in lines}) == 5
 
 
+def test_on_the_same_machine_nothing_is_copied(serve, tmp_path):
+    socket = tmp_path / "p.sock"
+    serve(EXAMPLES / "models", "--uds", str(socket))
+    lines = said_by(sys.executable, CLIENTS / "same_machine.py", f"unix:{socket}").splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("20000 digits in ") for line in lines)
+
+
 def test_tritons_client_reads_the_digit(server):
     pytest.importorskip("tritonclient.http")
     address = server.url.removeprefix("http://")

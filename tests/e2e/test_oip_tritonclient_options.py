@@ -115,8 +115,6 @@ async def test_what_is_not_offered_says_so(triton: Any) -> None:
         ("get_inference_statistics", ()),
         ("get_trace_settings", ()),
         ("get_log_settings", ()),
-        ("get_system_shared_memory_status", ()),
-        ("register_cuda_shared_memory", ("r", b"handle", 0, 64)),
     ]
     for name, arguments in calls:
         with pytest.raises(InferenceServerException) as refused:
@@ -184,10 +182,6 @@ def test_no_call_of_the_client_is_left_out() -> None:
         "unload_model",
         "update_trace_settings",
         "update_log_settings",
-        "register_system_shared_memory",
-        "unregister_system_shared_memory",
-        "get_cuda_shared_memory_status",
-        "unregister_cuda_shared_memory",
         "close",
         "plugin",
         "register_plugin",

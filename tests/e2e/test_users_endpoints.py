@@ -184,12 +184,16 @@ STATISTICS = [
 ]
 
 
+MEMORY = ["buffered_bytes", "max_buffered_bytes", "waiting_for_memory"]
+INSIDE = ["queue", "batches", "instances", "restarts"]
+
+
 def test_statistics_count_what_happened(tmp_path: Path, serve) -> None:
     write_matmul(tmp_path / "matmul/1/model.onnx")
     write_identity(tmp_path / "echo/1/model.onnx")
     server = serve(tmp_path)
     before = ask(server, get("/stats")).json()
-    assert list(before) == [*STATISTICS, "models"]
+    assert list(before) == [*STATISTICS, *MEMORY, "models"]
     assert before["total_requests"] == 0
     assert list(before["models"]) == ["echo", "matmul"]
     kind = "application/json"
@@ -207,7 +211,9 @@ def test_statistics_count_what_happened(tmp_path: Path, serve) -> None:
     assert told["avg_inference_time"] == told["total_inference_time"] / 3
     assert told["requests_per_second"] > 0
     echo = ask(server, get("/stats?model=echo")).json()
-    assert list(echo) == STATISTICS
+    assert list(echo) == [*STATISTICS, *INSIDE]
+    assert echo["batches"]["runs"] == 3
+    assert echo["queue"]["requests"] == 0
     assert (echo["total_requests"], echo["failed_requests"]) == (5, 2)
     assert told["models"]["matmul"]["failed_requests"] == 2
     assert ask(server, get("/stats?model=nobody")).status == 404

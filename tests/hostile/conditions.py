@@ -40,6 +40,7 @@ CODES = {
     431: {Code.HEAD_TOO_LARGE},
     500: {Code.MODEL_FAILED},
     503: {Code.UNAVAILABLE},
+    504: {Code.DEADLINE_EXCEEDED},
 }
 """Status -> the codes that may come with it."""
 

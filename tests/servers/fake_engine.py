@@ -11,6 +11,7 @@ import msgpack_numpy
 import numpy as np
 import pytest
 
+from pelton.clock import Clock
 from pelton.errors import (
     Code,
     DeadlineExceeded,
@@ -22,7 +23,9 @@ from pelton.errors import (
 )
 from pelton.messages import InferRequest, InferResponse
 from pelton.servers.inference import InferenceDoor, Target
+from pelton.servers.origin import Origin
 from pelton.servers.replies import Reply
+from pelton.servers.shared_regions import SharedRegions
 from pelton.specs import ModelMetadata, TensorSpec
 from pelton.wire.limits import Limits
 
@@ -62,8 +65,34 @@ class FakeEngine:
         return sorted(self._models)
 
 
-def door_to(engine: FakeEngine, default: str | None = None) -> InferenceDoor:
-    return InferenceDoor(engine, Limits(), default)
+HERE = Origin(100.0, same_user=False)
+
+
+class Door:
+    """A door whose requests arrive at second 100, from another user, unless they say otherwise."""
+
+    def __init__(self, door: InferenceDoor) -> None:
+        self._door = door
+
+    async def answer(
+        self,
+        target: Target,
+        headers: dict[str, str],
+        body: memoryview,
+        origin: Origin = HERE,
+    ) -> Reply:
+        return await self._door.answer(target, headers, body, origin)
+
+
+def door_to(
+    engine: FakeEngine,
+    default: str | None = None,
+    regions: SharedRegions | None = None,
+    clock: Clock = lambda: 100.0,
+) -> Door:
+    return Door(
+        InferenceDoor(engine, Limits(), default, regions or SharedRegions(for_all=False), clock)
+    )
 
 
 def whole(reply: Reply) -> bytes:

@@ -11,9 +11,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from pelton.buffers import BufferPool
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_gate import HttpGate
+from pelton.servers.memory_budget import MemoryBudget
 
 GARBAGE = [b"\n\n", b"\x16\x03\x01", b"X" * 1000, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"]
 
@@ -30,9 +32,10 @@ def transport() -> Mock:
 
 def connected(max_connections: int = 8) -> tuple[HttpGate, Mock]:
     limits = ConnectionLimits(max_connections=max_connections)
-    gateway = Gateway(Mock(), limits, max_body_bytes=1000)
+    gateway = Gateway(Mock(), limits, 1000, BufferPool(0), MemoryBudget(1000))
     state = SimpleNamespace(connections=set(), default_headers=[])
-    gate = HttpGate(gateway, state, Mock(), asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    gate = HttpGate(gateway, state, Mock(), lambda _transport: False, loop)
     wire = transport()
     gate.connection_made(wire)
     return gate, wire

@@ -59,6 +59,7 @@ def test_a_plain_head() -> None:
         keep_alive=True,
         content_length=12,
         expects_continue=False,
+        takes_interim=True,
     )
 
 

@@ -11,8 +11,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from pelton.errors import Code, InvalidRequest, PeltonError
-from pelton.servers import oip_routes, user_routes
+from pelton.servers import oip_routes, shared_memory_routes, user_routes
 from pelton.servers.replies import error_reply, request_id
+from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference, as_response
 from pelton.wire.status import code_of_http
@@ -34,13 +35,31 @@ _MODEL_HEADER = {
     "description": "The same as the query `model`",
 }
 
+_TERMS = [
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "description": "Answer 504 if it takes longer",
+    },
+    {
+        "name": "X-Pelton-Timing",
+        "in": "header",
+        "schema": {"type": "string", "enum": ["1"]},
+        "description": "Tell in a header of the same name where the time went",
+    },
+]
 
-def control_app(status: ServerStatus, inference: UnusualInference) -> FastAPI:
+
+def control_app(
+    status: ServerStatus, inference: UnusualInference, regions: SharedRegions
+) -> FastAPI:
     """Build the application.
 
     Args:
         status: answers what is asked about the server and its models.
         inference: answers inference requests that the gate does not receive itself.
+        regions: shared memory of clients.
     """
     app = FastAPIOffline(
         docs_url="/docs",
@@ -50,7 +69,8 @@ def control_app(status: ServerStatus, inference: UnusualInference) -> FastAPI:
         description=_DESCRIPTION,
         redirect_slashes=False,
     )
-    app.include_router(oip_routes.router(status))
+    app.include_router(oip_routes.router(status, regions))
+    app.include_router(shared_memory_routes.router(regions))
     app.include_router(user_routes.router(status))
     _add_inference(app, inference)
     _add_errors(app)
@@ -68,7 +88,7 @@ def _add_inference(app: FastAPI, inference: UnusualInference) -> None:
         methods=["POST"],
         tags=["Open Inference Protocol"],
         summary="Run a model on tensors",
-        openapi_extra=_oip_body() | {"parameters": [_path_parameter("model")]},
+        openapi_extra=_oip_body() | {"parameters": [_path_parameter("model"), *_TERMS]},
     )
     app.add_api_route(
         "/v2/models/{model}/versions/{version}/infer",
@@ -82,7 +102,8 @@ def _add_inference(app: FastAPI, inference: UnusualInference) -> None:
         methods=["POST"],
         tags=["Server"],
         summary="Run a model on a dictionary of plain values and arrays",
-        openapi_extra=_user_body() | {"parameters": [_query_parameter("model"), _MODEL_HEADER]},
+        openapi_extra=_user_body()
+        | {"parameters": [_query_parameter("model"), _MODEL_HEADER, *_TERMS]},
     )
 
 

@@ -19,6 +19,8 @@ from uvicorn.server import ServerState
 
 from pelton.errors import Code, InvalidRequest, PeltonError
 from pelton.servers.connections import ConnectionLimits
+from pelton.servers.memory_budget import Charge
+from pelton.servers.origin import Origin
 
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
@@ -27,7 +29,10 @@ CHUNK_FRAMING_BYTES = 16
 
 
 class Owner(Protocol):
-    """The gate, as this side sees it."""
+    """The gate's side, as this protocol sees it."""
+
+    def resume_reading(self) -> None:
+        """The application has taken what came."""
 
     def control_body_complete(self) -> None:
         """The request has been received in full."""
@@ -56,7 +61,7 @@ class _Received:
 
 
 class _Borrowed:
-    """The transport, but for its end."""
+    """The transport, but for its end, and for reading on where there is no memory."""
 
     def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
         self._transport = transport
@@ -68,9 +73,15 @@ class _Borrowed:
     def close(self) -> None:
         self._owner.control_closes()
 
+    def resume_reading(self) -> None:
+        self._owner.resume_reading()
+
 
 class ControlProtocol(HttpToolsProtocol):
-    """Answers one request at a time with the control application."""
+    """Answers one request at a time with the control application.
+
+    The application finds the `Origin` of each request as `request.state.origin`.
+    """
 
     def __init__(
         self,
@@ -79,26 +90,45 @@ class ControlProtocol(HttpToolsProtocol):
         max_body_bytes: int,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
     ) -> None:
-        super().__init__(config, server_state, app_state, asyncio.get_running_loop())
+        super().__init__(config, server_state, {}, asyncio.get_running_loop())
+        self._application, self.app = self.app, self._run
         self._owner = owner
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._received = _Received()
         self._refusal: PeltonError | None = None
+        self._charge: Charge | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take over the transport, but leave it to the gate to be shut down."""
         super().connection_made(cast("asyncio.Transport", _Borrowed(transport, self._owner)))
         self.connections.discard(self)
 
-    def begin(self, head: bytes) -> None:
-        """Take the head of the next request."""
+    def begin(self, head: bytes, origin: Origin, charge: Charge) -> None:
+        """Take the head of the next request.
+
+        Args:
+            head: the head, with its empty line.
+            origin: where it came from.
+            charge: for the body; it ends when the application is done with the request.
+        """
         self._received = _Received()
         self._refusal = None
+        self._charge = charge
+        self.app_state["origin"] = origin
         # Protocol switches are not offered; a parser that saw the wish would stop at the body.
         self.data_received(_UPGRADE.sub(b"", head))
+        if not self._received.head_complete:
+            charge.end()  # no application was started
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        charge = self._charge
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            if charge is not None:
+                charge.end()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and bound what has no bound of its own: chunk extensions and trailers."""
@@ -171,6 +201,11 @@ class ControlProtocol(HttpToolsProtocol):
             "this is not a valid HTTP/1.1 request", Code.MALFORMED_REQUEST
         )
         self._owner.control_refused(refusal)
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of the request's body has come."""
+        return self._received.body_bytes
 
     def abandon(self) -> None:
         """Tell the application that nobody waits for its answer any more."""

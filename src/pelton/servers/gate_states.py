@@ -10,6 +10,8 @@ class GateState(enum.Enum):
 
     HEAD = enum.auto()
     """A head is being gathered, or nothing is going on."""
+    QUEUED = enum.auto()
+    """There is no memory for the body now; the connection is not read."""
     BODY = enum.auto()
     """The body of an inference is being received into its block."""
     BUSY = enum.auto()
@@ -24,4 +26,4 @@ class GateState(enum.Enum):
     """The end has begun; nothing that still comes is looked at."""
 
 
-HEAD, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = GateState
+HEAD, QUEUED, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = GateState

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
+from uvicorn.server import ServerState
 
-from pelton.servers.control_protocol import ControlProtocol
+from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_gate import HttpGate
+from pelton.servers.listening import UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
 
 logger = logging.getLogger("pelton.server")
@@ -35,7 +39,7 @@ LAST_WRITES_S = 2
 
 
 class Host(uvicorn.Server):
-    """Runs the gate on uvicorn: uvicorn owns the loop, the listening socket and the signals."""
+    """Runs the gate on uvicorn: uvicorn owns the loop, the listening sockets and the signals."""
 
     def __init__(
         self,
@@ -51,9 +55,18 @@ class Host(uvicorn.Server):
         self._times = times
         self._on_ready = on_ready
 
-    async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Open the door, and say so."""
-        await super().startup(sockets)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the doors, and say so."""
+        every = sockets or []
+        unix = [each for each in every if isinstance(each, UnixListener)]
+        await super().startup([each for each in every if each not in unix])
+        # uvicorn would serve it too, but as one of TCP, which has no neighbours of the same user.
+        loop = asyncio.get_running_loop()
+        for each in unix:
+            local = functools.partial(
+                make_gate, self._gateway, self.config, self.server_state, is_same_user
+            )
+            self.servers.append(await loop.create_unix_server(local, sock=each))
         self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -66,7 +79,7 @@ class Host(uvicorn.Server):
             os._exit(128 + sig)
         logger.info("%s: finishing what is running", signal.Signals(sig).name)
 
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while the port still answers, so that health checks see what happens."""
         await asyncio.sleep(self._times.shutdown_delay_s)
         left = await self._engine.drain(self._times.shutdown_grace_s)
@@ -77,7 +90,31 @@ class Host(uvicorn.Server):
                 left,
                 self._times.shutdown_grace_s,
             )
+        for each in sockets or []:
+            if isinstance(each, UnixListener):
+                each.remove()
         await super().shutdown(sockets)
+
+
+def make_gate(
+    gateway: Gateway,
+    config: uvicorn.Config,
+    state: ServerState,
+    is_same_user: Callable[[asyncio.BaseTransport], bool],
+) -> HttpGate:
+    """Make what a new connection talks to.
+
+    Args:
+        gateway: what the connections share.
+        config: uvicorn's, for the control side.
+        state: likewise.
+        is_same_user: tells whether the client is a process of the server's own user.
+    """
+
+    def control(owner: Owner) -> ControlProtocol:
+        return ControlProtocol(owner, gateway.limits, gateway.max_body_bytes, config, state)
+
+    return HttpGate(gateway, state, control, is_same_user, asyncio.get_running_loop())
 
 
 def make_host(
@@ -97,17 +134,13 @@ def make_host(
         on_ready: called when requests are answered.
     """
 
-    def connection(**of_uvicorn: Any) -> HttpGate:
+    def over_tcp(**of_uvicorn: Any) -> HttpGate:
         config, state = of_uvicorn["config"], of_uvicorn["server_state"]
-
-        def control(gate: HttpGate) -> ControlProtocol:
-            return ControlProtocol(gate, gateway.limits, gateway.max_body_bytes, config, state, {})
-
-        return HttpGate(gateway, state, control, asyncio.get_running_loop())
+        return make_gate(gateway, config, state, lambda _transport: False)
 
     config = uvicorn.Config(
         app,
-        http=connection,  # type: ignore[arg-type]
+        http=over_tcp,  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="off",

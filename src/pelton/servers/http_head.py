@@ -41,6 +41,7 @@ class RequestHead:
         keep_alive: whether the client wants the connection to go on.
         content_length: bytes of the body; None when it is chunked.
         expects_continue: whether the client waits for `100 Continue` before the body.
+        takes_interim: whether it may be sent interim responses, as with HTTP/1.1.
     """
 
     method: str
@@ -50,6 +51,7 @@ class RequestHead:
     keep_alive: bool
     content_length: int | None
     expects_continue: bool
+    takes_interim: bool
 
 
 def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
@@ -189,6 +191,7 @@ def _checked_head(fields: _Fields) -> RequestHead:
         headers=joined(fields.headers),
         keep_alive=fields.version == "1.1" and not _has_token(values, b"connection", b"close"),
         content_length=length,
+        takes_interim=fields.version == "1.1",
         expects_continue=fields.version == "1.1" and _has_token(values, b"expect", b"100-continue"),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,11 +18,15 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
+from pelton.clock import Clock
 from pelton.engine.workers import Workers
 from pelton.errors import Code, ModelFailed, PeltonError
 from pelton.messages import InferRequest, InferResponse, Value
 from pelton.servers.model_choice import chosen_model
+from pelton.servers.origin import Origin
 from pelton.servers.replies import JSON, Reply, error_reply, request_id, retry_headers
+from pelton.servers.shared_regions import SharedRegions
+from pelton.servers.terms import Stopwatch, deadline_of, wants_timing
 from pelton.servers.user_formats import Format, format_of
 from pelton.specs import ModelMetadata
 from pelton.wire import oip_message, oip_request, oip_response
@@ -89,43 +94,69 @@ def wants_compression(headers: Headers) -> str | None:
 class InferenceDoor:
     """Answers inference requests; never raises."""
 
-    def __init__(self, engine: Engine, limits: Limits, default_model: str | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        default_model: str | None,
+        regions: SharedRegions,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Make the door.
+
+        Args:
+            engine: answers what has been decoded.
+            limits: what may come.
+            default_model: answers at `/infer` where no model is named.
+            regions: shared memory of clients.
+            clock: the one on which requests arrive and deadlines are set.
+        """
         self._engine = engine
         self._limits = limits
         self._default_model = default_model
+        self._regions = regions
+        self._clock = clock
         # Long decoding and encoding goes here, where it does not hold up other connections.
         self._threads = Workers(CODEC_THREADS, "codec")
 
-    async def answer(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+    async def answer(
+        self, target: Target, headers: Headers, body: memoryview, origin: Origin
+    ) -> Reply:
         """Answer one request.
 
         Args:
             target: the endpoint.
             headers: lower-case name -> value.
             body: the whole body, uncompressed.
+            origin: when it came, and whether from the server's own user.
         """
+        log_id = request_id(headers.get("x-request-id"))
         try:
             if target.model is None:
-                return await self._users(target, headers, body)
-            return await self._oip(target, headers, body)
+                return await self._users(target, headers, body, origin, log_id)
+            return await self._oip(target, headers, body, origin, log_id)
         except PeltonError as error:
-            return self._refusal(error, headers)
+            return _refusal(error, log_id)
         except Exception as error:  # noqa: BLE001
             # Border: whatever goes wrong in one request must not take down the connection.
             failed = PeltonError("the server failed; its log tells more")
             failed.__cause__ = error
-            return self._refusal(failed, headers)
+            return _refusal(failed, log_id)
 
-    async def _oip(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+    async def _oip(
+        self, target: Target, headers: Headers, body: memoryview, origin: Origin, log_id: str
+    ) -> Reply:
         name = target.model or ""
         try:
+            deadline_s = deadline_of(headers, origin, self._clock)
             metadata = self._engine.metadata(name, target.version)
             length = headers.get("inference-header-content-length")
             header_bytes = None if length is None else oip_message.parse_header_length(length)
-            json_bytes = header_bytes if header_bytes is not None else len(body)
-            quick = json_bytes <= QUICK_BYTES and not _has_bytes(metadata, len(body))
-            parts = (body, header_bytes, metadata, self._limits)
-            if quick:
+            json_bytes = len(body) if header_bytes is None else header_bytes
+            regions = self._regions.open_to(origin)
+            reach = len(body) if regions is None else len(body) + regions.total_bytes
+            parts = (body, header_bytes, metadata, self._limits, origin.arrived_s, regions)
+            if json_bytes <= QUICK_BYTES and not _has_bytes(metadata, reach):
                 request, plan = oip_request.decode_request(*parts)
             else:
                 request, plan = await self._threads.run(oip_request.decode_request, *parts)
@@ -133,20 +164,34 @@ class InferenceDoor:
             self._engine.refused(name, error.code)
             raise
         request.version = target.version
+        request.log_id = log_id
+        if deadline_s < request.deadline_s:
+            request.deadline_s = deadline_s
+        in_header = wants_timing(headers)
+        watch = Stopwatch(self._clock, origin) if in_header or plan.timing else None
         response = await self._engine.infer(request)
+        told_last = None
+        if watch is not None:
+            watch.computed(response.timing)
+            told_last = watch.parameters if plan.timing else None
+        answer = (response, plan, metadata, told_last)
         if plan.all_binary or _is_small(response.outputs):
-            encoded = oip_response.encode_response(response, plan, metadata)
+            encoded = oip_response.encode_response(*answer)
         else:
-            encoded = await self._threads.run(
-                oip_response.encode_response, response, plan, metadata
-            )
+            encoded = await self._threads.run(oip_response.encode_response, *answer)
+        extra = _digest_header(response)
+        if watch is not None and in_header:
+            extra = (*extra, watch.header())
         if encoded.header_bytes is None:
-            return Reply(200, JSON, encoded.chunks, encoded.size)
-        extra = (("inference-header-content-length", str(encoded.header_bytes)),)
+            return Reply(200, JSON, encoded.chunks, encoded.size, extra)
+        extra = (("inference-header-content-length", str(encoded.header_bytes)), *extra)
         return Reply(200, "application/octet-stream", encoded.chunks, encoded.size, extra)
 
-    async def _users(self, target: Target, headers: Headers, body: memoryview) -> Reply:
+    async def _users(
+        self, target: Target, headers: Headers, body: memoryview, origin: Origin, log_id: str
+    ) -> Reply:
         try:
+            deadline_s = deadline_of(headers, origin, self._clock)
             form = format_of(headers.get("content-type"))
             quick = form.is_quick(body)
             if quick:
@@ -158,22 +203,32 @@ class InferenceDoor:
             raise
         status = 200
         extra: tuple[tuple[str, str], ...] = ()
+        watch = None
         try:
             request = await self._users_request(target, headers, value, quick)
+            request.log_id = log_id
+            request.deadline_s = deadline_s
+            watch = Stopwatch(self._clock, origin) if wants_timing(headers) else None
             response = await self._engine.infer(request)
+            if watch is not None:
+                watch.computed(response.timing)
+            extra = _digest_header(response)
             said, quick = reply_value(response), _is_small(response.outputs)
         except PeltonError as error:
-            told = request_id(headers.get("x-request-id"))
-            _log_failure(error, told)
+            _log_failure(error, log_id)
             said = error_value(error.message) | {
                 "error": error.message,
                 "code": str(error.code),
-                "request_id": told,
+                "request_id": log_id,
             }
-            status, extra = http_status(error.code), retry_headers(error)
+            status, extra, watch = http_status(error.code), retry_headers(error), None
         if quick or form.writes_views:
-            return _encoded(form, said, style, status, extra)
-        return await self._threads.run(_encoded, form, said, style, status, extra)
+            reply = _encoded(form, said, style, status, extra)
+        else:
+            reply = await self._threads.run(_encoded, form, said, style, status, extra)
+        if watch is not None:
+            reply.headers = (*reply.headers, watch.header())
+        return reply
 
     async def _users_request(
         self, target: Target, headers: Headers, value: Value, quick: bool
@@ -193,10 +248,14 @@ class InferenceDoor:
         asked = _model_in(query) or headers.get("x-pelton-model")
         return chosen_model(asked, self._default_model, self._engine.names())
 
-    def _refusal(self, error: PeltonError, headers: Headers) -> Reply:
-        told = request_id(headers.get("x-request-id"))
-        _log_failure(error, told)
-        return error_reply(error, told)
+
+def _digest_header(response: InferResponse) -> tuple[tuple[str, str], ...]:
+    return (("x-pelton-digest", response.digest),) if response.digest else ()
+
+
+def _refusal(error: PeltonError, log_id: str) -> Reply:
+    _log_failure(error, log_id)
+    return error_reply(error, log_id)
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from pelton.servers.replies import JSON
+from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.status import ServerStatus
 from pelton.specs import ModelMetadata, TensorSpec
 from pelton.wire import strict_json
@@ -20,14 +21,19 @@ EXTENSIONS = ["binary_tensor_data", "classification", "parameters", "model_confi
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 
-def router(status: ServerStatus) -> APIRouter:
+SHARED_MEMORY_EXTENSION = "system_shared_memory"
+
+
+def router(status: ServerStatus, regions: SharedRegions) -> APIRouter:
     """Make the routes.
 
     Args:
         status: answers what is asked about the server and its models.
+        regions: tells which callers may use shared memory.
     """
     routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     _add_health(routes, status)
+    _add_server(routes, status, regions)
     _add_metadata(routes, status)
     return routes
 
@@ -44,18 +50,24 @@ def _add_health(routes: APIRouter, status: ServerStatus) -> None:
     @routes.get("/models/{model}/ready", summary="The model answers")
     @routes.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(model: str, version: str | None = None) -> Response:
-        name = status.metadata(model, version).name
-        return _json(200 if status.ready else 503, {"name": name, "ready": status.ready})
+        is_ready = status.model_ready(model, version)
+        return _json(200 if is_ready else 503, {"name": model, "ready": is_ready})
+
+
+def _add_server(routes: APIRouter, status: ServerStatus, regions: SharedRegions) -> None:
+    @routes.get("", summary="Name, version and extensions of the server")
+    async def server_metadata(request: Request) -> Response:
+        usable = list(EXTENSIONS)
+        if regions.open_to(request.state.origin) is not None:
+            usable.append(SHARED_MEMORY_EXTENSION)
+        return _json(200, {"name": "pelton", "version": status.version, "extensions": usable})
 
 
 def _add_metadata(routes: APIRouter, status: ServerStatus) -> None:
-    @routes.get("", summary="Name, version and extensions of the server")
-    async def server_metadata() -> Response:
-        return _json(200, {"name": "pelton", "version": status.version, "extensions": EXTENSIONS})
-
     @routes.get("/models", summary="All served models")
     async def models() -> Response:
-        return _json(200, {"models": [_row(metadata) for metadata in status.models()]})
+        rows = [_row(each, status.model_ready(each.name)) for each in status.models()]
+        return _json(200, {"models": rows})
 
     @routes.get("/models/{model}", summary="Inputs and outputs of a model")
     @routes.get("/models/{model}/versions/{version}", include_in_schema=False)
@@ -82,8 +94,9 @@ def _metadata(metadata: ModelMetadata) -> dict[str, Any]:
     }
 
 
-def _row(metadata: ModelMetadata) -> dict[str, Any]:
-    return _metadata(metadata) | {"state": "READY", "device": metadata.device}
+def _row(metadata: ModelMetadata, is_ready: bool) -> dict[str, Any]:
+    state = "READY" if is_ready else "UNAVAILABLE"
+    return _metadata(metadata) | {"state": state, "device": metadata.device}
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

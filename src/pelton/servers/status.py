@@ -15,6 +15,7 @@ class Facts(Protocol):
     ready: bool
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata: ...  # noqa: D102
+    def model_ready(self, name: str, version: str | None = None) -> bool: ...  # noqa: D102
     def names(self) -> list[str]: ...  # noqa: D102
 
 
@@ -38,6 +39,14 @@ class ServerStatus:
     def ready(self) -> bool:
         """Whether new work is welcome."""
         return self.engine.ready
+
+    def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Tell whether new work for one model is welcome, and something is there to run it.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        return self.engine.model_ready(name, version) and self.ready
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
         """Return what a model says of itself.

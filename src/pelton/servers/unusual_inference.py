@@ -41,7 +41,8 @@ class UnusualInference:
             return Response(status_code=400)  # nobody is there to read it
         except PeltonError as error:
             return as_response(error_reply(error, request_id(headers.get("x-request-id"))))
-        reply = await self._door.answer(target, headers, memoryview(body))
+        origin = request.state.origin
+        reply = await self._door.answer(target, headers, memoryview(body), origin)
         coding = wants_compression(headers)
         return as_response(reply) if coding is None else await _compressed(reply, coding)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ _BY_MEDIA_TYPE = {
 }
 
 
+@functools.lru_cache(maxsize=64)
 def format_of(content_type: str | None) -> Format:
     """Choose the format by the request's Content-Type.
 

@@ -1,0 +1,89 @@
+"""Writes the answers of one connection, and has them paid for that its client is slow to take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from uvicorn.server import ServerState
+
+from pelton.servers.http_reply import response_pieces
+from pelton.servers.memory_budget import SMALL_BYTES, MemoryBudget
+from pelton.servers.refusals import no_memory
+from pelton.servers.replies import Reply, error_reply, request_id
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+PROBE_S = 0.1
+"""Between two probes of a client that may be gone; as coarse as all deadlines."""
+
+
+class AnswerWriter:
+    """The way out of one connection.
+
+    Attributes:
+        paused: whether the client has yet to take some of what was written.
+    """
+
+    __slots__ = ("_budget", "_server_state", "_transport", "_untaken_bytes", "paused")
+
+    def __init__(
+        self, transport: asyncio.Transport, budget: MemoryBudget, server_state: ServerState
+    ) -> None:
+        self.paused = False
+        self._transport = transport
+        self._budget = budget
+        self._server_state = server_state
+        self._untaken_bytes = 0
+        # So that an answer counts as taken only when the kernel has all of it: the last byte
+        # keeps as much memory as the first.
+        transport.set_write_buffer_limits(high=0)
+
+    def write(self, reply: Reply, keep_alive: bool, headers: Mapping[str, str]) -> None:
+        """Write an answer; one that is too much for the memory is replaced by a refusal.
+
+        Args:
+            reply: the answer.
+            keep_alive: whether the connection goes on.
+            headers: of the request, whose id a refusal repeats.
+        """
+        if reply.size > SMALL_BYTES and not self._budget.answer_fits(reply.size):
+            reply = error_reply(no_memory(), request_id(headers.get("x-request-id")))
+        of_all = self._server_state.default_headers
+        self._transport.writelines(response_pieces(reply, keep_alive, of_all))
+        if self.paused:
+            self._charge(reply.size)
+
+    def ask_for_body(self) -> None:
+        """Tell a client that waits for it to go on with the body."""
+        self._transport.write(_CONTINUE)
+
+    def probe(self) -> None:
+        """Have the transport fail if the client, which sends no more, is gone altogether.
+
+        One that closed looks like one that has said all and listens, until something is sent:
+        the kernel of the first refuses it, and the next write fails. The second passes over an
+        interim response, as any client of HTTP/1.1 must (RFC 9110 15.2).
+        """
+        self._transport.write(_CONTINUE)
+
+    def pause(self, others: bool) -> None:
+        """The client takes what is written more slowly than it comes.
+
+        Args:
+            others: whether it was written by somebody else, whose answers are charged here.
+        """
+        self.paused = True
+        if others:
+            self._charge(self._transport.get_write_buffer_size())
+
+    def resume(self) -> None:
+        """The client has taken everything, or never will."""
+        self.paused = False
+        if self._untaken_bytes:
+            self._budget.answer_gone(self._untaken_bytes)
+            self._untaken_bytes = 0
+
+    def _charge(self, size: int) -> None:
+        self._budget.answer_waits(size)
+        self._untaken_bytes += size
