@@ -32,11 +32,7 @@ def test_request() -> None:
     assert b"".join(message.chunks) == pinned
 
     request, plan = decode_request(memoryview(pinned), message.header_bytes, ANY_MODEL, LIMITS)
-    assert (request.id, request.outputs, request.parameters) == (
-        "r-1",
-        ("action",),
-        {"priority": 1},
-    )
+    assert (request.id, request.outputs, request.priority) == ("r-1", ("action",), 1)
     assert plan == ReplyPlan((WantedOutput("action", True),), False)
     for name, tensor in (("image", IMAGE), ("state", STATE), ("gain", STATE), ("texts", TEXTS)):
         np.testing.assert_array_equal(request.inputs[name], tensor, strict=True)

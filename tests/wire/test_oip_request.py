@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -34,8 +36,8 @@ def test_a_request_in_full() -> None:
     request, plan = decode(
         {
             "id": "r-1",
-            "parameters": {"priority": 2, "note": "a", "rate": 0.5, "dry": True,
-                           "binary_data_output": True},
+            "parameters": {"priority": 2, "timeout": 1500, "timing": True,
+                           "note": "a", "rate": 0.5, "dry": True, "binary_data_output": True},
             "inputs": [X, binary_input("b", "UINT8", [2, 1], 2)],
             "outputs": [
                 {"name": "p"},
@@ -45,19 +47,21 @@ def test_a_request_in_full() -> None:
         b"\x07\x08",
     )  # fmt: skip
     assert (request.model, request.version, request.id) == ("m", None, "r-1")
-    assert request.parameters == {"priority": 2, "note": "a", "rate": 0.5, "dry": True}
+    assert request.parameters == {"note": "a", "rate": 0.5, "dry": True}
+    assert (request.priority, request.deadline_s) == (2, 0.0015)
     assert request.outputs == ("p", "q")
     assert list(request.inputs) == ["x", "b"]
     np.testing.assert_array_equal(request.inputs["x"], np.array([1, 2], np.int32), strict=True)
     np.testing.assert_array_equal(request.inputs["b"], np.array([[7], [8]], np.uint8), strict=True)
-    assert plan == ReplyPlan((WantedOutput("p", True), WantedOutput("q", False, 3)), True)
+    assert plan == ReplyPlan((WantedOutput("p", True), WantedOutput("q", False, 3)), True, True)
 
 
 def test_a_request_in_short() -> None:
     request, plan = decode({"inputs": []})
     assert (request.id, request.outputs, dict(request.parameters)) == ("", (), {})
     assert dict(request.inputs) == {}
-    assert plan == ReplyPlan((), False)
+    assert plan == ReplyPlan((), False, False)
+    assert (request.priority, request.deadline_s) == (0, math.inf)
     assert decode(with_x(outputs=[], parameters={}))[1] == ReplyPlan((), False)
 
 
@@ -153,6 +157,27 @@ def test_unknown_keys_of_tensors() -> None:
 )
 def test_fields_of_the_wrong_kind(fields: dict[str, object], says: str) -> None:
     assert_refused(with_x(**fields), says=says)
+
+
+@pytest.mark.parametrize("key", ["timeout", "priority"])
+@pytest.mark.parametrize("value", [-1, 1.0, "5", True, 2**63, int("9" * 4000)])
+def test_times_and_priorities_are_whole_numbers(key: str, value: object) -> None:
+    says = f'the parameter "{key}" must be a whole number'
+    assert_refused(with_x(parameters={key: value}), says=says)
+
+
+@pytest.mark.parametrize("value", [1, "true", 0.5])
+def test_timing_is_asked_for_with_a_boolean(value: object) -> None:
+    assert_refused(with_x(parameters={"timing": value}), says='"timing" must be a boolean')
+
+
+def test_a_time_out_counts_from_the_arrival_and_none_is_none() -> None:
+    body, _ = joined(with_x(parameters={"timeout": 250_000}))
+    request, _ = decode_request(body, None, model(), LIMITS, 100.0)
+    assert request.deadline_s == 100.25
+    request, _ = decode(with_x(parameters={"timeout": 0, "priority": 0, "timing": False}))
+    assert (request.deadline_s, request.priority) == (math.inf, 0)
+    assert request.parameters == {}
 
 
 def test_inputs_are_required() -> None:

@@ -168,10 +168,9 @@ def test_tritonclient_outputs_and_parameters() -> None:
         "sequence_id": 7,
         "sequence_start": True,
         "sequence_end": False,
-        "priority": 3,
-        "timeout": 500,
         "mine": "yes",
     }
+    assert (request.priority, request.deadline_s) == (3, 0.0005)
 
 
 # Our server writes, Triton's client reads

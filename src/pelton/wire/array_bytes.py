@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from pelton.errors import InvalidRequest
 from pelton.tensors import Array
+
+_LITTLE_ENDIAN = sys.byteorder == "little"
 
 Buffer = bytes | memoryview
 """A piece of a message; pieces are written one after the other. A view is one of bytes."""
@@ -30,11 +33,14 @@ def array_of(
     Raises:
         InvalidRequest: the tensor is empty, but its other dimensions are beyond any memory.
     """
-    array = np.frombuffer(raw, dtype) if len(raw) else np.empty(0, dtype)
+    try:
+        array: Array = np.ndarray(shape, dtype, raw)
+    except ValueError as error:
+        raise _too_large(what) from error
     if not array.flags.aligned:
         array = array.copy()
-    array.flags.writeable = False
-    return shaped(array, shape, what)
+    array.setflags(write=False)
+    return array
 
 
 def shaped(array: Array, shape: Sequence[int], what: str) -> Array:
@@ -46,7 +52,11 @@ def shaped(array: Array, shape: Sequence[int], what: str) -> Array:
     try:
         return array.reshape(shape)
     except ValueError as error:
-        raise InvalidRequest(f"{what}: its dimensions are too large") from error
+        raise _too_large(what) from error
+
+
+def _too_large(what: str) -> InvalidRequest:
+    return InvalidRequest(f"{what}: its dimensions are too large")
 
 
 def bytes_of(array: Array) -> memoryview:
@@ -58,7 +68,7 @@ def bytes_of(array: Array) -> memoryview:
     Returns:
         A view of the array where it lies that way already, else of one copy.
     """
-    if array.dtype.str[0] != ">" and array.flags.c_contiguous and array.size:
+    if array.dtype.isnative is _LITTLE_ENDIAN and array.flags.c_contiguous and array.size:
         return array.data.cast("B")
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     return flat.view(np.uint8).data

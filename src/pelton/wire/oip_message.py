@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pelton.errors import Code, InvalidRequest
@@ -26,17 +25,17 @@ from pelton.tensors import Array, Datatype, check_byte_count, datatype, element_
 from pelton.wire.array_bytes import Buffer
 from pelton.wire.element_lists import flatten
 from pelton.wire.limits import Limits
+from pelton.wire.oip_regions import NOT_ENABLED, PREFIX, Place, Regions, Write, read_place
 from pelton.wire.oip_tensors import decode_binary, decode_json, expanded_bytes
 
 REMEMBERED_HEADER_BYTES = 2048
 """JSON parts up to this size are remembered; longer ones are parsed each time."""
 
-_LENGTH = re.compile(r"[0-9]{1,15}")
+_LENGTH_DIGITS = 15
 _ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vectors that a processor loads at once."""
 
 _TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
-_SHARED_MEMORY = "shared_memory_"
 
 
 @dataclass(slots=True)
@@ -62,11 +61,13 @@ class WantedOutput:
         name: the output's name.
         binary: whether it is sent as binary data.
         classification: send this many of the highest classes instead; 0 sends the tensor.
+        place: where in shared memory its bytes are written; None where they are sent.
     """
 
     name: str
     binary: bool
     classification: int = 0
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,24 @@ class ReplyPlan:
     Attributes:
         outputs: the outputs that were asked for; empty means all.
         binary: whether outputs that are not named there are sent as binary data.
+        timing: whether it shall tell where the time went.
+        writers: what writes the outputs that go to shared memory, by name.
     """
 
     outputs: tuple[WantedOutput, ...] = ()
     binary: bool = False
+    timing: bool = False
+    writers: Mapping[str, Write] = field(default_factory=dict, compare=False)
 
     @property
     def all_binary(self) -> bool:
-        """Whether every output is sent as it lies in memory."""
+        """Whether every output is sent or written as it lies in memory."""
         if not self.outputs:
             return self.binary
-        return all(output.binary and not output.classification for output in self.outputs)
+        for output in self.outputs:
+            if output.classification or not (output.binary or output.place):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,8 @@ class TensorEntry:
         shape: its dimensions.
         start: where its bytes begin in the binary part.
         size: how many they are.
-        data: its elements in row-major order, or None where they are in the binary part.
+        data: its elements in row-major order, or None where they are bytes.
+        place: where in shared memory its bytes are; None where they are in the message.
     """
 
     name: str
@@ -109,20 +118,29 @@ class TensorEntry:
     shape: tuple[int, ...]
     start: int
     size: int
-    data: list[Any] | None
+    data: list[Any] | None = None
+    place: Place | None = None
 
-    def array(self, tail: memoryview) -> Array:
+    def array(self, tail: memoryview, regions: Regions | None = None) -> Array:
         """Build the tensor.
 
         Args:
             tail: the binary part of the message.
+            regions: finds what lies in shared memory.
 
         Raises:
-            InvalidRequest: an element does not belong to the datatype.
+            InvalidRequest: an element does not belong to the datatype, or the place in shared
+                memory does not exist.
         """
         if self.data is not None:
             return decode_json(self.row, self.shape, self.data, self.what)
-        raw = tail[self.start : self.start + self.size]
+        if self.place is not None:
+            assert regions is not None, "places are read only where regions are"
+            raw = regions.view(self.place, self.what)
+            if self.row.name == "BOOL":  # it is checked, and must not be changed after that
+                raw = memoryview(bytes(raw))
+        else:
+            raw = tail[self.start : self.start + self.size]
         return decode_binary(self.row, self.shape, raw, self.what)
 
 
@@ -133,7 +151,7 @@ def parse_header_length(value: bytes | str) -> int:
         InvalidRequest: it is anything but 1 to 15 ASCII digits.
     """
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not _LENGTH.fullmatch(text):
+    if len(text) > _LENGTH_DIGITS or not (text.isascii() and text.isdigit()):
         raise malformed(f"Inference-Header-Content-Length is {text!r:.40}, which is no length")
     return int(text)
 
@@ -168,7 +186,7 @@ def split(body: memoryview, header_bytes: int | None) -> tuple[memoryview, memor
 
 
 def read_tensors(
-    items: object, kind: str, tail_bytes: int, limits: Limits
+    items: object, kind: str, tail_bytes: int, limits: Limits, shared: bool = False
 ) -> tuple[TensorEntry, ...]:
     """Read the entries of `inputs` or `outputs`, and check all their sizes.
 
@@ -177,6 +195,7 @@ def read_tensors(
         kind: "input" or "output", for the errors.
         tail_bytes: size of the binary part, which the tensors must use up exactly.
         limits: `max_tensors`, and `max_body_bytes` for the arrays that will be made.
+        shared: whether tensors may lie in shared memory.
 
     Raises:
         InvalidRequest: an entry is wrong by itself, has the name of another, or its sizes do
@@ -185,7 +204,7 @@ def read_tensors(
     entries: list[TensorEntry] = []
     start = 0
     for item in checked_list(items, f"{kind}s", limits.max_tensors):
-        entry = _read_tensor(item, kind, start, tail_bytes)
+        entry = _read_tensor(item, kind, start, tail_bytes, shared)
         start += entry.size
         entries.append(entry)
     check_unique((entry.name for entry in entries), kind)
@@ -228,8 +247,14 @@ def checked_name(value: object, what: str) -> str:
     return value
 
 
-def checked_parameters(value: object, what: str) -> dict[str, Parameter]:
-    """Check a `parameters` object: strings, numbers and booleans by name."""
+def checked_parameters(value: object, what: str, shared: bool = False) -> dict[str, Parameter]:
+    """Check a `parameters` object: strings, numbers and booleans by name.
+
+    Args:
+        value: the JSON value; None where there is none.
+        what: how the error shall name its owner.
+        shared: whether it may tell of shared memory.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -239,8 +264,8 @@ def checked_parameters(value: object, what: str) -> dict[str, Parameter]:
             raise InvalidRequest(
                 f"parameter {key!r:.60} of {what} must be a string, a number or a boolean"
             )
-        if key.startswith(_SHARED_MEMORY):
-            raise InvalidRequest(f"{what}: shared memory is not enabled on this server")
+        if not shared and key.startswith(PREFIX):
+            raise InvalidRequest(f"{what}: {NOT_ENABLED}")
     return value
 
 
@@ -265,7 +290,7 @@ def malformed(message: str) -> InvalidRequest:
     return InvalidRequest(message, Code.MALFORMED_REQUEST)
 
 
-def _read_tensor(item: object, kind: str, start: int, tail_bytes: int) -> TensorEntry:
+def _read_tensor(item: object, kind: str, start: int, tail_bytes: int, shared: bool) -> TensorEntry:
     fields = checked_object(item, _TENSOR_KEYS, f"an {kind}")
     name = checked_name(fields.get("name"), f"an {kind}")
     what = f"{kind} {name!r:.60}"
@@ -274,7 +299,14 @@ def _read_tensor(item: object, kind: str, start: int, tail_bytes: int) -> Tensor
     if not isinstance(dims, list):
         raise InvalidRequest(f'{what}: "shape" must be a list of integers')
     count = element_count(dims, what)
-    size = checked_parameters(fields.get("parameters"), what).get("binary_data_size")
+    parameters = checked_parameters(fields.get("parameters"), what, shared)
+    size = parameters.get("binary_data_size")
+    place = read_place(parameters, what)
+    if place is not None:
+        if size is not None or "data" in fields:
+            raise InvalidRequest(f"{what} lies in shared memory, so leave out its other data")
+        _check_size(row, count, place.size, what)
+        return TensorEntry(name, what, row, tuple(dims), start, 0, place=place)
     if (size is None) == ("data" not in fields):
         raise InvalidRequest(f'{what} needs either "data" or the parameter "binary_data_size"')
     if size is None:
@@ -285,7 +317,7 @@ def _read_tensor(item: object, kind: str, start: int, tail_bytes: int) -> Tensor
             f'{what}: "binary_data_size" is {size!r:.40}, but {tail_bytes - start} bytes are left'
         )
     _check_size(row, count, size, what)
-    return TensorEntry(name, what, row, tuple(dims), start, size, None)
+    return TensorEntry(name, what, row, tuple(dims), start, size)
 
 
 def _checked_data(data: object, dims: list[int], count: int, what: str) -> list[Any]:
@@ -307,7 +339,10 @@ def _check_size(row: Datatype, count: int, size: int, what: str) -> None:
 
 
 def _check_expansion(entries: list[TensorEntry], kind: str, most: int) -> None:
-    total = sum(expanded_bytes(each.row, math.prod(each.shape), each.size) for each in entries)
+    total = 0
+    for each in entries:
+        size = each.size if each.place is None else each.place.size
+        total += expanded_bytes(each.row, math.prod(each.shape), size)
     if total > most:
         raise InvalidRequest(
             f"the {kind}s would take {total} bytes of memory; at most {most} are allowed",

@@ -4,7 +4,8 @@
 
 A client that asks the same thing again sends the same JSON part again, byte for byte, and only
 the tensors differ. So the entries of short JSON parts are remembered. They are a function of
-these bytes, the size of the binary part and the limits, and of nothing else.
+these bytes, the size of the binary part, the limits, and whether shared memory is allowed, and of
+nothing else: what lies in shared memory is looked up each time.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pelton.errors import InvalidRequest
 from pelton.messages import InferRequest, Parameter
 from pelton.specs import ModelMetadata, TensorSpec
-from pelton.tensors import check_byte_count, datatype
+from pelton.tensors import MAX_DIM, check_byte_count, datatype
 from pelton.wire import strict_json
 from pelton.wire.element_lists import object_array
 from pelton.wire.limits import Limits
@@ -35,6 +36,7 @@ from pelton.wire.oip_message import (
     read_tensors,
     split,
 )
+from pelton.wire.oip_regions import Regions, read_place
 from pelton.wire.oip_tensors import decode_binary
 
 _KEYS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
@@ -47,6 +49,8 @@ class _Header:
     id: str
     model_name: str | None
     model_version: str | None
+    timeout_s: float
+    priority: int
     parameters: Mapping[str, Parameter]
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[str, ...]
@@ -54,7 +58,12 @@ class _Header:
 
 
 def decode_request(
-    body: memoryview, header_bytes: int | None, metadata: ModelMetadata, limits: Limits
+    body: memoryview,
+    header_bytes: int | None,
+    metadata: ModelMetadata,
+    limits: Limits,
+    arrived_s: float = 0.0,
+    regions: Regions | None = None,
 ) -> tuple[InferRequest, ReplyPlan]:
     """Read an inference request.
 
@@ -66,6 +75,8 @@ def decode_request(
         metadata: of the model that is asked. Whether the inputs are those that it takes is the
             engine's check.
         limits: what may come.
+        arrived_s: when the request came, on the clock of its deadline.
+        regions: finds tensors in shared memory; None where the caller may not use any.
 
     Returns:
         The request, for whichever version the server picks; and how to write its response.
@@ -77,22 +88,39 @@ def decode_request(
     if header_bytes == 0:
         return _raw_request(body, metadata)
     head, tail = split(body, header_bytes)
-    if header_bytes is not None and header_bytes <= REMEMBERED_HEADER_BYTES:
-        header = _remembered_header(bytes(head), len(tail), limits)
+    # What lies in shared memory leaves nothing in the body that differs from one to the next.
+    repeats = header_bytes is not None or regions is not None
+    if repeats and len(head) <= REMEMBERED_HEADER_BYTES:
+        header = _remembered_header(bytes(head), len(tail), limits, regions is not None)
     else:
-        header = _read_header(head, len(tail), limits)
+        header = _read_header(head, len(tail), limits, regions is not None)
     _check_against_model(header, metadata)
     request = InferRequest(
-        model=metadata.name,
-        inputs={entry.name: entry.array(tail) for entry in header.inputs},
-        outputs=header.outputs,
-        id=header.id,
-        parameters=dict(header.parameters),
+        metadata.name,
+        {entry.name: entry.array(tail, regions) for entry in header.inputs},
+        None,
+        header.outputs,
+        header.id,
+        dict(header.parameters),
+        arrived_s + header.timeout_s,
+        header.priority,
     )
-    return request, header.plan
+    return request, header.plan if regions is None else _with_writers(header.plan, regions)
 
 
-def _read_header(head: bytes | memoryview, tail_bytes: int, limits: Limits) -> _Header:
+def _with_writers(plan: ReplyPlan, regions: Regions) -> ReplyPlan:
+    """Find the places of the outputs before the model is run for nothing."""
+    writers = {
+        output.name: regions.writer(output.place, f"output {output.name!r:.60}")
+        for output in plan.outputs
+        if output.place is not None
+    }
+    return replace(plan, writers=writers) if writers else plan
+
+
+def _read_header(
+    head: bytes | memoryview, tail_bytes: int, limits: Limits, shared: bool
+) -> _Header:
     fields = checked_object(strict_json.loads(head, limits), _KEYS, "the request")
     if "inputs" not in fields:
         raise InvalidRequest('the request has no "inputs"')
@@ -101,15 +129,21 @@ def _read_header(head: bytes | memoryview, tail_bytes: int, limits: Limits) -> _
     binary = parameters.pop("binary_data_output", False)
     if not isinstance(binary, bool):
         raise InvalidRequest('the parameter "binary_data_output" must be a boolean')
-    outputs = _wanted_outputs(fields.get("outputs", []), binary, limits)
+    timing = parameters.pop("timing", False)
+    if not isinstance(timing, bool):
+        raise InvalidRequest('the parameter "timing" must be a boolean')
+    timeout_us = _pop_count(parameters, "timeout", "of microseconds")
+    outputs = _wanted_outputs(fields.get("outputs", []), binary, limits, shared)
     return _Header(
         id=_text(fields, "id") or "",
         model_name=_text(fields, "model_name"),
         model_version=_text(fields, "model_version"),
+        timeout_s=timeout_us / 1e6 if timeout_us else math.inf,
+        priority=_pop_count(parameters, "priority", "from 0 on"),
         parameters=parameters,
-        inputs=read_tensors(fields["inputs"], "input", tail_bytes, limits),
+        inputs=read_tensors(fields["inputs"], "input", tail_bytes, limits, shared),
         outputs=tuple(output.name for output in outputs),
-        plan=ReplyPlan(outputs, binary),
+        plan=ReplyPlan(outputs, binary, timing),
     )
 
 
@@ -123,26 +157,38 @@ def _text(fields: Mapping[str, object], key: str) -> str | None:
     return value
 
 
-def _wanted_outputs(items: object, binary: bool, limits: Limits) -> tuple[WantedOutput, ...]:
+def _pop_count(parameters: dict[str, Parameter], key: str, told: str) -> int:
+    value = parameters.pop(key, 0)
+    if type(value) is not int or not 0 <= value <= MAX_DIM:
+        raise InvalidRequest(
+            f'the parameter "{key}" must be a whole number {told}, not {value!r:.40}'
+        )
+    return value
+
+
+def _wanted_outputs(
+    items: object, binary: bool, limits: Limits, shared: bool
+) -> tuple[WantedOutput, ...]:
     outputs = tuple(
-        _wanted_output(item, binary) for item in checked_list(items, "outputs", limits.max_tensors)
+        _wanted_output(item, binary, shared)
+        for item in checked_list(items, "outputs", limits.max_tensors)
     )
     check_unique((output.name for output in outputs), "output")
     return outputs
 
 
-def _wanted_output(item: object, binary: bool) -> WantedOutput:
+def _wanted_output(item: object, binary: bool, shared: bool) -> WantedOutput:
     fields = checked_object(item, ("name", "parameters"), "an output")
     name = checked_name(fields.get("name"), "an output")
     what = f"output {name!r:.60}"
-    parameters = checked_parameters(fields.get("parameters"), what)
+    parameters = checked_parameters(fields.get("parameters"), what, shared)
     own_binary = parameters.get("binary_data", binary)
     if not isinstance(own_binary, bool):
         raise InvalidRequest(f'{what}: "binary_data" must be a boolean')
     classes = parameters.get("classification", 0)
     if type(classes) is not int or classes < 0:
         raise InvalidRequest(f'{what}: "classification" must be a number of classes')
-    return WantedOutput(name, own_binary, classes)
+    return WantedOutput(name, own_binary, classes, read_place(parameters, what))
 
 
 def _check_against_model(header: _Header, metadata: ModelMetadata) -> None:

@@ -7,12 +7,13 @@ are remembered, since a model gives the same ones again and again.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from pelton.errors import InvalidRequest, ModelFailed
-from pelton.messages import InferResponse, Value
+from pelton.messages import InferResponse, Parameter, Value
 from pelton.specs import ModelMetadata
 from pelton.tensors import DATATYPES, Array, Datatype, datatype_name
 from pelton.wire import strict_json
@@ -20,6 +21,7 @@ from pelton.wire.array_bytes import Buffer
 from pelton.wire.classification import classify
 from pelton.wire.element_lists import bytes_array
 from pelton.wire.oip_message import EncodedMessage, ReplyPlan, WantedOutput, message
+from pelton.wire.oip_regions import Place
 from pelton.wire.oip_tensors import encode_binary, encode_json
 
 _SLICE = 1 << 16
@@ -27,7 +29,10 @@ _SLICE = 1 << 16
 
 
 def encode_response(
-    response: InferResponse, plan: ReplyPlan, metadata: ModelMetadata
+    response: InferResponse,
+    plan: ReplyPlan,
+    metadata: ModelMetadata,
+    told_last: Callable[[], Mapping[str, Parameter]] | None = None,
 ) -> EncodedMessage:
     """Write an inference response.
 
@@ -35,6 +40,8 @@ def encode_response(
         response: what the model gave.
         plan: how the request wanted it written.
         metadata: of the model that answered: class names, and which float32 outputs are BF16.
+        told_last: gives parameters of the response; called when all its tensors are written, so
+            that it can tell how long that took.
 
     Returns:
         The message; its binary pieces are views of the outputs where these lie little-endian
@@ -42,32 +49,57 @@ def encode_response(
 
     Raises:
         InvalidRequest: an output cannot be written as it was asked for: FP16, BF16 or bytes that
-            are no text as JSON, or the classes of something that holds no scores.
+            are no text as JSON, the classes of something that holds no scores, or into shared
+            memory that has no room for it.
         ModelFailed: an output is nothing that the protocol can carry.
     """
     wanted = {output.name: output for output in plan.outputs} if plan.outputs else {}
+    usual = _USUAL[plan.binary]
     entries: list[bytes] = []
     binaries: list[Buffer] = []
     for name, value in response.outputs.items():
-        want = wanted.get(name) or WantedOutput(name, plan.binary)
+        want = wanted.get(name, usual)
         row, array = _as_tensor(name, value, metadata)
         what = f"output {name!r:.60}"
         if want.classification:
             array = classify(array, want.classification, metadata.labels_of(name), what)
             row = DATATYPES["BYTES"]
-        if want.binary:
-            binary = encode_binary(row, array, what)
+        if not want.binary and want.place is None:
+            entries.append(_json_entry(name, row, array, what))
+            continue
+        binary = encode_binary(row, array, what)
+        if want.place is None or (want.binary and len(binary) > want.place.size):
             entries.append(_binary_entry(name, row.name, array.shape, len(binary)))
             binaries.append(binary)
         else:
-            entries.append(_json_entry(name, row, array, what))
-    return message(_header(response, entries), binaries)
+            plan.writers[name](binary)
+            entries.append(_placed_entry(name, row.name, array.shape, len(binary), want.place))
+    return message(_header(response, _parameters(response, told_last), entries), binaries)
 
 
-def _header(response: InferResponse, entries: list[bytes]) -> bytes:
+_USUAL = {binary: WantedOutput("", binary) for binary in (False, True)}
+"""How an output is written that the request did not name."""
+
+
+def _parameters(
+    response: InferResponse, told_last: Callable[[], Mapping[str, Parameter]] | None
+) -> dict[str, Parameter]:
+    parameters: dict[str, Parameter] = {}
+    if told_last is not None:
+        parameters |= told_last()
+    if response.digest:
+        parameters["digest"] = response.digest
+    return parameters
+
+
+def _header(
+    response: InferResponse, parameters: Mapping[str, Parameter], entries: list[bytes]
+) -> bytes:
     opening = _opening(response.model, response.version)
     if response.id:
         opening += b'"id":' + strict_json.dumps(response.id) + b","
+    if parameters:
+        opening += b'"parameters":' + strict_json.dumps(parameters) + b","
     return opening + b'"outputs":[' + b",".join(entries) + b"]}"
 
 
@@ -80,6 +112,14 @@ def _opening(model: str, version: str) -> bytes:
 def _binary_entry(name: str, datatype: str, shape: tuple[int, ...], size: int) -> bytes:
     entry = _entry(name, datatype, shape)
     return strict_json.dumps(entry | {"parameters": {"binary_data_size": size}})
+
+
+@functools.lru_cache(maxsize=1024)
+def _placed_entry(
+    name: str, datatype: str, shape: tuple[int, ...], size: int, place: Place
+) -> bytes:
+    entry = _entry(name, datatype, shape)
+    return strict_json.dumps(entry | {"parameters": place.parameters(size)})
 
 
 def _json_entry(name: str, row: Datatype, array: Array, what: str) -> bytes:
