@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 PATIENCE_S = 20.0
 """After this long a test has hung; reached only by a broken client."""
@@ -68,7 +69,7 @@ class Answer:
 
 
 class ScriptedPeer:
-    """Listens on a free port of the loopback, and follows a script.
+    """Listens on a free port of the loopback or on a Unix socket, and follows a script.
 
     Attributes:
         received: the requests so far.
@@ -80,6 +81,7 @@ class ScriptedPeer:
         *script: Sequence[Answer],
         tls: ssl.SSLContext | None = None,
         family: socket.AddressFamily = socket.AF_INET,
+        path: Path | None = None,
     ) -> None:
         """Listen.
 
@@ -88,6 +90,7 @@ class ScriptedPeer:
                 where a list ends, its connection is closed.
             tls: makes it an `https` server.
             family: IPv4 or IPv6.
+            path: of the Unix socket to listen on instead.
         """
         self.received: list[Received] = []
         self._arrival = threading.Condition()
@@ -95,8 +98,14 @@ class ScriptedPeer:
         self._script = script
         self._tls = tls
         self._host = "::1" if family is socket.AF_INET6 else "127.0.0.1"
-        self._listener = socket.create_server((self._host, 0), family=family)
-        self.port = self._listener.getsockname()[1]
+        self._path = path
+        if path is None:
+            self._listener = socket.create_server((self._host, 0), family=family)
+            self.port = self._listener.getsockname()[1]
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen()
         self._leaving = threading.Event()
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._follow)
@@ -112,13 +121,22 @@ class ScriptedPeer:
                 connection.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():  # it may be waiting for a connection that never came
             with contextlib.suppress(OSError):
-                socket.create_connection((self._host, self.port), PATIENCE_S).close()
+                self._knock()
         self._thread.join(PATIENCE_S)
         self._listener.close()
         assert not self._thread.is_alive()
 
+    def _knock(self) -> None:
+        if self._path is None:
+            socket.create_connection((self._host, self.port), PATIENCE_S).close()
+        else:
+            with socket.socket(socket.AF_UNIX) as knocking:
+                knocking.connect(str(self._path))
+
     @property
     def url(self) -> str:
+        if self._path is not None:
+            return f"unix:{self._path}"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
@@ -157,7 +175,8 @@ class ScriptedPeer:
 
     def _serve(self, number: int, connection: socket.socket, answers: Sequence[Answer]) -> None:
         connection.settimeout(PATIENCE_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._path is None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A client that hangs up at once is what some tests are about.
         with contextlib.suppress(OSError):
             if self._tls is not None:

@@ -17,6 +17,10 @@ from pelton.errors import SettingsError
         ("https://a:80/x/y//", Address("https", "a", 80, "/x/y"), "a:80"),
         ("http://[::1]:8000/p", Address("http", "::1", 8000, "/p"), "[::1]:8000"),
         ("http://[fe80::1%eth0]:8000", Address("http", "fe80::1%eth0", 8000), "[fe80::1]:8000"),
+        ("unix:/run/p.sock", Address("unix", "localhost", 0, "", "/run/p.sock"), "localhost"),
+        ("unix:///run/p.sock", Address("unix", "localhost", 0, "", "/run/p.sock"), "localhost"),
+        ("unix:p.sock", Address("unix", "localhost", 0, "", "p.sock"), "localhost"),
+        ("unix:/my #1 ä?.s", Address("unix", "localhost", 0, "", "/my #1 ä?.s"), "localhost"),
     ],
 )
 def test_a_url_is_taken_apart(url, address, authority):
@@ -26,15 +30,16 @@ def test_a_url_is_taken_apart(url, address, authority):
 
 def test_an_address_is_shown_as_its_url():
     assert str(parse_url("http://[::1]:8000/p/")) == "http://[::1]:8000/p"
+    assert str(parse_url("unix:///run/p.sock")) == "unix:/run/p.sock"
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("127.0.0.1:50000", "does not start with http:// or https://"),
-        ("ftp://a", "does not start with http:// or https://"),
-        ("localhost", "does not start with http:// or https://"),
-        ("http:a", "does not start with http:// or https://"),
+        ("127.0.0.1:50000", "does not start with http://, https:// or unix:"),
+        ("ftp://a", "does not start with http://, https:// or unix:"),
+        ("localhost", "does not start with http://, https:// or unix:"),
+        ("http:a", "does not start with http://, https:// or unix:"),
         ("http://", "names no host"),
         ("http://:80", "names no host"),
         ("http://a:0", "port 0"),
@@ -48,6 +53,13 @@ def test_an_address_is_shown_as_its_url():
         ("http://a b", "characters that no URL may hold"),
         ("http://\u00e4", "characters that no URL may hold"),
         ("", "characters that no URL may hold"),
+        ("unix:", "names no file"),
+        ("unix://", "names no file"),
+        ("unix://run/p.sock", "names the host 'run'"),
+        ("unix:/run/p\0.sock", "characters that no URL may hold"),
+        ("unix:/run/p\nX: 1", "characters that no URL may hold"),
+        ("unix:/run/\ud800", "characters that no URL may hold"),
+        ("unix:/" + "ä" * 60, "too long"),
         (None, "characters that no URL may hold"),
     ],
 )

@@ -145,15 +145,18 @@ def test_an_end_in_the_middle_is_not_taken_for_the_end():
         assert not target.ended()
 
 
+@pytest.mark.parametrize(("size", "alignment"), [(300, 16), (40_000, 64)])
 @pytest.mark.parametrize("lead", [0, 1, 63, 64, 77, 200])
-def test_the_arrays_behind_the_json_are_aligned(lead):
-    target = reader()
-    body = bytes(range(200)) + bytes(100)
-    head = b"HTTP/1.1 200 OK\r\ninference-header-content-length: %d\r\ncontent-length: 300\r\n\r\n"
-    feed(target, head % lead + body)
-    array = np.frombuffer(target.reply.body, np.uint8)
-    assert array.tobytes() == body
-    assert (array.__array_interface__["data"][0] + lead) % 64 == 0
+def test_the_arrays_behind_the_json_are_aligned(lead, size, alignment):
+    body = (bytes(range(200)) * size)[:size]
+    head = b"HTTP/1.1 200 OK\r\ninference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n"
+    held = []  # so that each lies elsewhere
+    for _ in range(20):
+        target = reader(size)
+        feed(target, head % (lead, size) + body)
+        held.append(np.frombuffer(target.reply.body, np.uint8))
+        assert held[-1].tobytes() == body
+        assert (held[-1].__array_interface__["data"][0] + lead) % alignment == 0
 
 
 def test_a_head_is_written_as_the_standard_says():

@@ -45,7 +45,7 @@ def test_a_try_ends_with_the_call_at_the_latest():
         ({"headers": {"Content-Length": "3"}}, "is set by the client itself"),
         ({"headers": {"transfer-encoding": "chunked"}}, "is set by the client itself"),
         ({"headers": {"A": "b\r\nC: d"}}, "the value of the header A"),
-        ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "starts with http://, not https://"),
+        ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "starts with http:, not https://"),
         ({"max_connections": 0}, "max_connections must be at least 1"),
         ({"max_reply_bytes": 0}, "max_reply_bytes must be at least 1"),
     ],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from pelton.client.calls import Call, Calls, InferOptions
@@ -18,6 +20,7 @@ from pelton.client.options import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
     DEFAULT_URL,
+    GOODBYE_S,
     MAX_CONNECTIONS,
     MAX_REPLY_BYTES,
     Retries,
@@ -25,8 +28,10 @@ from pelton.client.options import (
     check_positive,
 )
 from pelton.client.retrying import Attempts, as_error
-from pelton.errors import Unavailable
+from pelton.client.shared_calls import Asking, SharedCalls
+from pelton.errors import PeltonError, Unavailable
 from pelton.messages import InferResponse, Parameter, Value
+from pelton.tensors import Array
 
 if TYPE_CHECKING:
     import ssl
@@ -57,17 +62,20 @@ class AsyncClient:
         max_reply_bytes: int = MAX_REPLY_BYTES,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        shared_memory: bool = False,
     ) -> None:
         """Open nothing yet.
 
         Args:
-            url: the server, with the path under which a proxy offers it, if any.
+            url: the server, with the path under which a proxy offers it, if any; or
+                `unix:/run/pelton.sock` for one that listens on a Unix socket.
             timeouts: how long to wait.
             retries: how often to try.
             max_connections: open at once; further requests wait for one.
             max_reply_bytes: largest reply, also after its values were expanded to arrays.
             headers: sent with every request, such as `Authorization`.
             tls: whom to trust for `https://`; None for the system's certificate authorities.
+            shared_memory: as in `Client`.
 
         Raises:
             SettingsError: one of these is wrong.
@@ -77,6 +85,7 @@ class AsyncClient:
         self._timeouts = timeouts
         self._retries = retries
         self._calls = Calls(peer.address, headers, max_reply_bytes)
+        self._shared = SharedCalls(self._calls) if shared_memory else None
         self._transport = AsyncTransport(
             peer,
             idle_s=timeouts.idle_s,
@@ -95,6 +104,9 @@ class AsyncClient:
         parameters: Mapping[str, Parameter] | None = None,
         datatypes: Mapping[str, str] | None = None,
         idempotent: bool = False,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        timing: bool = False,
     ) -> InferResponse:
         """Run a model on tensors, over the Open Inference Protocol.
 
@@ -106,19 +118,58 @@ class AsyncClient:
             version: the model's version, or None for the one that the server picks.
             request_id: echoed in the answer.
             parameters: passed to the server as they are.
-            datatypes: input name -> datatype, where the array's dtype does not tell it: `BF16`
-                for a float32 array.
+            datatypes: input name -> datatype, where the dtype does not tell it, such as `BF16`.
             idempotent: whether the model may run twice for this request, so that it is repeated
                 even where the server may already have run it.
+            timeout_s: seconds for this call, also told to the server; else `Timeouts.request_s`.
+            priority: 1 is served first, then 2 and so on; 0 is the middle.
+            timing: whether to have `response.timing` filled.
 
         Returns:
             The answer: `response.outputs["name"]` is a read-only array.
         """
-        options = InferOptions(outputs, version, request_id, parameters, datatypes, idempotent)
-        return await self._run(self._calls.infer(model, inputs, options))
+        end_s = self._end_s(timeout_s)
+        options = InferOptions(
+            outputs,
+            version,
+            request_id,
+            parameters,
+            datatypes,
+            idempotent,
+            timeout_s,
+            priority,
+            timing,
+        )
+        if self._shared is not None:
+            return await self._make(self._shared.infer(model, inputs, options), end_s)
+        return await self._run(self._calls.infer(model, inputs, options), end_s)
+
+    async def empty(self, shape: Sequence[int] | int, dtype: npt.DTypeLike = np.float32) -> Array:
+        """Return an array with any content, in memory that is shared with the server if possible.
+
+        A client with `shared_memory=True` sends it, or a row-major part of it, without a copy.
+        Small arrays, and all arrays of other clients, lie in ordinary memory. Do not change it
+        while a request with it is under way. After a restart of the server it is copied like any
+        other array: make a new one.
+
+        Args:
+            shape: its dimensions.
+            dtype: of its elements.
+
+        Raises:
+            SettingsError: the server does not allow shared memory, or there is none left.
+        """
+        if self._shared is None:
+            return np.empty(shape, dtype)
+        return await self._make(self._shared.empty(shape, dtype), self._end_s(None))
 
     async def predict(
-        self, data: Value, model: str | None = None, *, idempotent: bool = False
+        self,
+        data: Value,
+        model: str | None = None,
+        *,
+        idempotent: bool = False,
+        timeout_s: float | None = None,
     ) -> Value:
         """Hand a model one plain Python value and return its own: `POST /infer`.
 
@@ -128,44 +179,50 @@ class AsyncClient:
             data: None, numbers, text, bytes, arrays, and lists, tuples and dicts of these.
             model: the model's name; may be left out where the server has one, or a default.
             idempotent: as in `infer`.
+            timeout_s: as in `infer`.
 
         Returns:
             What the model returned; arrays are read-only.
         """
-        return await self._run(self._calls.predict(data, model, idempotent=idempotent))
+        end_s = self._end_s(timeout_s)
+        call = self._calls.predict(data, model, idempotent=idempotent, timeout_s=timeout_s)
+        return await self._run(call, end_s)
 
     async def server_live(self) -> bool:
         """Ask whether the server's process answers; unreachable is an error, not False."""
-        return await self._run(self._calls.server_live())
+        return await self._ask(self._calls.server_live())
 
     async def server_ready(self) -> bool:
         """Ask whether the server takes work; unreachable is an error, not False."""
-        return await self._run(self._calls.server_ready())
+        return await self._ask(self._calls.server_ready())
 
     async def model_ready(self, model: str, version: str | int | None = None) -> bool:
         """Ask whether a model takes work; False also for one that is not there."""
-        return await self._run(self._calls.model_ready(model, version))
+        return await self._ask(self._calls.model_ready(model, version))
 
     async def server_metadata(self) -> ServerDescription:
         """Ask for the server's name, version and protocol extensions."""
-        return await self._run(self._calls.server_metadata())
+        return await self._ask(self._calls.server_metadata())
 
     async def model_metadata(
         self, model: str, version: str | int | None = None
     ) -> ModelDescription:
         """Ask for a model's versions, inputs and outputs."""
-        return await self._run(self._calls.model_metadata(model, version))
+        return await self._ask(self._calls.model_metadata(model, version))
 
     async def models(self) -> tuple[ModelDescription, ...]:
         """Ask for all models, in the order of their names."""
-        return await self._run(self._calls.models())
+        return await self._ask(self._calls.models())
 
     async def stats(self, model: str | None = None) -> dict[str, Any]:
         """Ask for counts and times since the server's start, of all models or of one."""
-        return await self._run(self._calls.stats(model))
+        return await self._ask(self._calls.stats(model))
 
     async def close(self) -> None:
         """Close the idle connections, and the others when their requests end."""
+        if self._shared is not None:
+            with contextlib.suppress(PeltonError):
+                await self._make(self._shared.close(), time.monotonic() + GOODBYE_S)
         self._transport.close()
 
     async def __aenter__(self) -> AsyncClient:
@@ -179,15 +236,39 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _run(self, call: Call[T]) -> T:
+    def _end_s(self, timeout_s: float | None) -> float:
+        return time.monotonic() + self._timeouts.allowed_s(timeout_s)
+
+    async def _ask(self, call: Call[T]) -> T:
+        return await self._run(call, self._end_s(None))
+
+    async def _make(self, asking: Asking[T], end_s: float) -> T:
+        """Make the calls that something asks for, all within the time of one."""
+        try:
+            call = next(asking)
+            while True:
+                try:
+                    answer = await self._run(call, end_s)
+                except PeltonError as error:
+                    call = asking.throw(error)
+                else:
+                    call = asking.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            asking.close()
+
+    async def _run(self, call: Call[T], end_s: float) -> T:
         """Try a call until it succeeds, fails for good, or time runs out."""
-        attempts = Attempts(self._retries, idempotent=call.idempotent)
-        end_s = time.monotonic() + self._timeouts.request_s
+        attempts: Attempts | None = None
         while True:
             deadline_s = self._timeouts.attempt_end_s(time.monotonic(), end_s)
             try:
                 return call.read(await self._transport.perform(call.request, deadline_s))
             except (NoReply, Unavailable) as failure:
+                if attempts is None:
+                    attempts = Attempts(self._retries, idempotent=call.idempotent)
                 pause_s = attempts.pause_s(failure, end_s - time.monotonic())
                 if pause_s is None:
                     raise as_error(failure) from failure.__cause__

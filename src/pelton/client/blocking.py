@@ -13,7 +13,7 @@ from pelton.client.connection import Connection
 from pelton.client.failure import all_busy
 from pelton.client.http1 import Reply, Request
 from pelton.client.idle import IdleConnections
-from pelton.client.opening import Peer, open_connection, unreachable
+from pelton.client.opening import Peer, known_addresses, open_connection, unreachable
 from pelton.client.stream import YIELD, PatientStream, Steps, Wait
 
 T = TypeVar("T")
@@ -111,7 +111,9 @@ class Transport:
     def _open(self, deadline_s: float) -> Connection:
         address = self._peer.address
         try:
-            resolved = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            resolved = known_addresses(address) or socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
         except OSError as cause:
             raise unreachable(address, cause) from cause
         return drive(open_connection(self._peer, resolved, PatientStream), deadline_s)

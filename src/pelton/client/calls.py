@@ -6,6 +6,8 @@ The clients for threads and for `asyncio` share this; they differ only in who wa
 from __future__ import annotations
 
 import functools
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,11 +23,19 @@ from pelton.client.described import (
     server_from_json,
 )
 from pelton.client.http1 import Reply, Request, build_head, check_headers
-from pelton.client.replies import read_infer, read_json, read_output, read_yes
+from pelton.client.replies import (
+    read_infer,
+    read_json,
+    read_nothing,
+    read_output,
+    read_regions,
+    read_yes,
+)
 from pelton.errors import InvalidRequest, SettingsError
 from pelton.messages import InferResponse, Parameter, Value
 from pelton.tensors import Array
 from pelton.wire import oip_client, pickled
+from pelton.wire.array_bytes import bytes_of
 from pelton.wire.limits import Limits
 
 T = TypeVar("T")
@@ -33,6 +43,12 @@ T = TypeVar("T")
 Fields = tuple[tuple[str, str], ...]
 
 _PICKLE_STYLE = pickled.PickleStyle(protocol=5, old_numpy=False, out_of_band=True)
+
+_REMEMBERED = 256
+"""Kinds of inferences that are written only once."""
+
+_TIMEOUT_FIELD = "X-Request-Timeout-Ms"
+_REGIONS = "/v2/systemsharedmemory"
 
 _OWN_FIELDS = {
     "accept-encoding",
@@ -45,6 +61,7 @@ _OWN_FIELDS = {
     "te",
     "transfer-encoding",
     "upgrade",
+    "x-request-timeout-ms",
 }
 
 
@@ -72,6 +89,10 @@ class InferOptions(NamedTuple):
         parameters: passed to the server as they are.
         datatypes: input name -> datatype, where the dtype of its array does not tell it.
         idempotent: whether the model may run twice for this request.
+        timeout_s: seconds that the whole call may take, which the server is told; None for what
+            the client allows every call.
+        priority: 1 is served first; 0 is the default, which is the middle.
+        timing: whether the answer shall tell where the time went.
     """
 
     outputs: Sequence[str] = ()
@@ -80,6 +101,37 @@ class InferOptions(NamedTuple):
     parameters: Mapping[str, Parameter] | None = None
     datatypes: Mapping[str, str] | None = None
     idempotent: bool = False
+    timeout_s: float | None = None
+    priority: int = 0
+    timing: bool = False
+
+
+class SharedTensors(NamedTuple):
+    """What of an inference goes through shared memory.
+
+    Attributes:
+        sharing: how the request tells of it.
+        places: output name -> the memory in which it shall come.
+    """
+
+    sharing: oip_client.Sharing
+    places: Mapping[str, memoryview]
+
+
+_NONE_SHARED = SharedTensors(oip_client.Sharing(), {})
+_USUAL = InferOptions()
+
+
+class _Written(NamedTuple):
+    """What is the same in all inferences of one kind: all but the elements.
+
+    Attributes:
+        head: of the HTTP request.
+        header: the JSON part of its body.
+    """
+
+    head: bytes
+    header: bytes | memoryview
 
 
 class Calls:
@@ -106,26 +158,53 @@ class Calls:
         self._prefix = address.prefix
         self._fields = (("Host", address.authority), ("User-Agent", "pelton"), *fields.items())
         self._limits = Limits(max_body_bytes=max_reply_bytes)
+        self._written: dict[tuple[object, ...], _Written] = {}
 
     def infer(
-        self, model: str, inputs: Mapping[str, npt.ArrayLike], options: InferOptions
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        options: InferOptions,
+        shared: SharedTensors = _NONE_SHARED,
     ) -> Call[InferResponse]:
-        """Run a model on tensors: `POST /v2/models/NAME/infer`, all tensors binary."""
-        wanted = options.outputs
+        """Run a model on tensors: `POST /v2/models/NAME/infer`, those not shared binary."""
+        kind = _kind(model, inputs, shared.sharing) if options == _USUAL else None
+        written = None if kind is None else self._written.get(kind)
+        read = functools.partial(read_infer, limits=self._limits, places=shared.places)
+        if written is not None:
+            placed = shared.sharing.inputs
+            chunks: list[bytes | memoryview] = [written.header]
+            chunks += [
+                bytes_of(array_of(name, each))
+                for name, each in inputs.items()
+                if name not in placed
+            ]
+            return Call(Request(written.head, chunks), read, options.idempotent)
         message = oip_client.encode_request(
-            {name: _array(name, value) for name, value in inputs.items()},
-            (wanted,) if isinstance(wanted, str) else tuple(wanted),
+            {name: array_of(name, value) for name, value in inputs.items()},
+            names_of(options.outputs),
             request_id=options.request_id,
-            parameters=options.parameters,
+            parameters=_parameters(options),
             datatypes=options.datatypes,
+            sharing=shared.sharing,
         )
         target = self._prefix + model_path(model, options.version, "/infer")
-        head = _infer_head(target, self._fields, message.header_bytes, message.size)
-        read = functools.partial(read_infer, limits=self._limits)
+        fields = self._fields_with(options.timeout_s)
+        head = _infer_head(target, fields, message.header_bytes, message.size)
+        if kind is not None:
+            if len(self._written) >= _REMEMBERED:
+                self._written.clear()
+            self._written[kind] = _Written(head, message.chunks[0])
         return Call(Request(head, message.chunks), read, options.idempotent)
 
     def predict(
-        self, data: Value, model: str | None, query: str = "", *, idempotent: bool = False
+        self,
+        data: Value,
+        model: str | None,
+        query: str = "",
+        *,
+        idempotent: bool = False,
+        timeout_s: float | None = None,
     ) -> Call[Value]:
         """Hand a model any plain value: `POST /infer`, pickled as data only."""
         try:
@@ -135,7 +214,7 @@ class Calls:
         if model is not None:
             query = f"model={quoted(model, 'model name')}"
         target = f"{self._prefix}/infer?{query}" if query else f"{self._prefix}/infer"
-        head = _predict_head(target, self._fields, sum(map(len, chunks)))
+        head = _predict_head(target, self._fields_with(timeout_s), sum(map(len, chunks)))
         read = functools.partial(read_output, limits=self._limits)
         return Call(Request(head, chunks), read, idempotent)
 
@@ -168,6 +247,33 @@ class Calls:
         query = "" if model is None else f"?model={quoted(model, 'model name')}"
         return self._get(f"/stats{query}", dict)
 
+    def regions(self) -> Call[set[tuple[str, str]]]:
+        """Ask for name and key of all shared memory regions that are registered."""
+        request = Request(build_head("GET", f"{self._prefix}{_REGIONS}/status", self._fields))
+        return Call(request, functools.partial(read_regions, limits=self._limits), idempotent=True)
+
+    def register(self, region: str, size_bytes: int) -> Call[None]:
+        """Have the server map a shared memory object of the region's name."""
+        told = {"key": f"/{region}", "offset": 0, "byte_size": size_bytes}
+        return self._command(f"{_REGIONS}/region/{region}/register", json.dumps(told).encode())
+
+    def unregister(self, region: str) -> Call[None]:
+        """Have the server forget a region."""
+        return self._command(f"{_REGIONS}/region/{region}/unregister", b"{}")
+
+    def _command(self, path: str, body: bytes) -> Call[None]:
+        length = ("Content-Length", str(len(body)))
+        fields = (*self._fields, ("Content-Type", "application/json"), length)
+        request = Request(build_head("POST", self._prefix + path, fields), [body])
+        return Call(request, functools.partial(read_nothing, limits=self._limits), False)
+
+    def _fields_with(self, timeout_s: float | None) -> Fields:
+        """Return the header fields, with the time that the server may take."""
+        if timeout_s is None:
+            return self._fields
+        # The same for each request of a program, so that the server may remember the head.
+        return (*self._fields, (_TIMEOUT_FIELD, str(math.ceil(timeout_s * 1000))))
+
     def _ask(self, path: str) -> Call[bool]:
         request = Request(build_head("GET", self._prefix + path, self._fields))
         return Call(request, lambda reply: read_yes(reply, self._limits), idempotent=True)
@@ -196,7 +302,50 @@ def _predict_head(target: str, fields: Fields, size: int) -> bytes:
     return build_head("POST", target, (*fields, kind, ("Content-Length", str(size))))
 
 
-def _array(name: str, value: npt.ArrayLike) -> Array:
+def _kind(
+    model: str, inputs: Mapping[str, npt.ArrayLike], sharing: oip_client.Sharing
+) -> tuple[object, ...] | None:
+    """Return what an inference without options has in common with others of its kind.
+
+    None where a tensor's size does not follow from its shape, or something is no array yet.
+    """
+    if type(model) is not str:
+        return None
+    kind: list[object] = [model]
+    for name, value in inputs.items():
+        if type(value) is not np.ndarray or value.dtype.kind not in "biuf":
+            return None
+        kind += (name, value.dtype, value.shape)
+    if sharing.inputs or sharing.outputs:
+        kind += (*sharing.inputs.items(), None, *sharing.outputs.items())
+    return tuple(kind)
+
+
+def _parameters(options: InferOptions) -> Mapping[str, Parameter] | None:
+    priority = options.priority
+    if type(priority) is not int or priority < 0:
+        raise InvalidRequest(f"priority must be a whole number from 0 on, not {priority!r:.40}")
+    if not (priority or options.timing):
+        return options.parameters
+    own = dict(options.parameters or {})
+    if priority:
+        own["priority"] = priority
+    if options.timing:
+        own["timing"] = True
+    return own
+
+
+def names_of(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the wanted outputs; a single name may stand for itself."""
+    return (outputs,) if isinstance(outputs, str) else tuple(outputs)
+
+
+def array_of(name: str, value: npt.ArrayLike) -> Array:
+    """Return an input as an array.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     if isinstance(value, np.ndarray):
         return value
     try:

@@ -23,6 +23,7 @@ class Outgoing:
 
     def __init__(self, request: Request) -> None:
         self._pieces = [piece for piece in (request.head, *request.chunks) if piece]
+        self._size = sum(map(len, self._pieces))
 
     @property
     def finished(self) -> bool:
@@ -35,6 +36,10 @@ class Outgoing:
 
     def left(self, count: int) -> None:
         """Take note that the first `count` bytes have left."""
+        if count == self._size:
+            self._pieces.clear()
+            return
+        self._size -= count
         whole = 0
         for piece in self._pieces:
             if count < len(piece):
@@ -119,7 +124,7 @@ class Connection:
                 continue
             outgoing.left(sent)
             moved += sent
-            if moved >= self._stream.turn_bytes:
+            if moved >= self._stream.turn_bytes and not outgoing.finished:
                 moved = 0
                 yield YIELD
 
@@ -131,7 +136,7 @@ class Connection:
                 yield received
                 continue
             moved += received
-            if moved >= self._stream.turn_bytes:
+            if moved >= self._stream.turn_bytes and not reader.done:
                 moved = 0
                 yield YIELD
 

@@ -31,6 +31,12 @@ _FIRST_READ_BYTES = 16 * 1024
 _ALIGN_BYTES = 64
 """Arrays begin at multiples of this: a cache line, and the widest vector register."""
 
+_SMALL_BYTES = 16 * 1024
+"""Smaller blocks lie at multiples of `_NUMPY_ALIGN_BYTES` in any case, which will do for them."""
+
+_NUMPY_ALIGN_BYTES = 16
+"""How numpy's memory is aligned at least, on every machine that we know (C's `max_align_t`)."""
+
 _JSON_PART = "inference-header-content-length"
 """Field that tells how long the JSON is that stands in a body before the arrays."""
 
@@ -344,6 +350,8 @@ def _aligned(size: int, lead: int) -> memoryview:
 
     Not of a bytearray: that would be filled with zeros before the socket fills it again.
     """
+    if size < _SMALL_BYTES and lead % _NUMPY_ALIGN_BYTES == 0:
+        return np.empty(size, np.uint8).data
     block = np.empty(size + _ALIGN_BYTES, np.uint8).data
     start = -(ctypes.addressof(ctypes.c_char.from_buffer(block)) + lead) % _ALIGN_BYTES
     return block[start : start + size]

@@ -17,7 +17,7 @@ from pelton.client.connection import Connection
 from pelton.client.failure import all_busy
 from pelton.client.http1 import Reply, Request
 from pelton.client.idle import IdleConnections
-from pelton.client.opening import Peer, open_connection, unreachable
+from pelton.client.opening import Peer, known_addresses, open_connection, unreachable
 from pelton.client.stream import YIELD, Steps, Wait
 
 T = TypeVar("T")
@@ -127,7 +127,9 @@ class AsyncTransport:
         address = self._peer.address
         loop = asyncio.get_running_loop()
         try:
-            resolved = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            resolved = known_addresses(address) or await loop.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
         except OSError as cause:
             raise unreachable(address, cause) from cause
         return await drive(open_connection(self._peer, resolved), deadline_s)

@@ -56,8 +56,17 @@ def peer_of(url: str, tls: ssl.SSLContext | None, connect_s: float) -> Peer:
 
             tls = default_context()
     elif tls is not None:
-        raise SettingsError(f"tls was given, but {address} starts with http://, not https://")
+        raise SettingsError(
+            f"tls was given, but {address} starts with {address.scheme}:, not https://"
+        )
     return Peer(address, tls, connect_s)
+
+
+def known_addresses(address: Address) -> list[Resolved] | None:
+    """Return where to connect, if that needs no look-up of a name: to a Unix socket."""
+    if not address.file:
+        return None
+    return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", address.file)]
 
 
 def open_connection(
@@ -92,7 +101,8 @@ def open_connection(
 def unreachable(address: Address, cause: OSError) -> NoReply:
     """Tell that no connection could be made."""
     reason = (cause.strerror or type(cause).__name__).lower()
-    hint = "; is the server running there?" if isinstance(cause, ConnectionRefusedError) else ""
+    nobody = isinstance(cause, ConnectionRefusedError | FileNotFoundError)
+    hint = "; is the server running there?" if nobody else ""
     return NoReply(ConnectionFailed(f"cannot connect to {address}: {reason}{hint}"), Again.SAFE)
 
 
@@ -102,7 +112,8 @@ def _connect(address: Address, resolved: Resolved, until_s: float) -> Steps[sock
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not address.file:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(where)
         if code == errno.EINPROGRESS:
             yield Wait(sock.fileno(), readable=False, writable=True, until_s=until_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pelton.errors import SettingsError
+from pelton.errors import InvalidRequest, SettingsError
 
 DEFAULT_URL = "http://127.0.0.1:50000"
 """Where `pelton serve` listens if nothing else is said."""
@@ -15,6 +15,10 @@ MAX_CONNECTIONS = 64
 
 MAX_REPLY_BYTES = 1024**3
 """Largest reply that a client takes: a bound against mistakes, not a budget."""
+
+
+GOODBYE_S = 2.0
+"""For telling the server at the end what it need not keep any more; it may be gone itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,18 @@ class Timeouts:
                 continue
             if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
                 raise SettingsError(f"Timeouts.{name} must be a positive number, not {value!r:.40}")
+
+    def allowed_s(self, timeout_s: float | None) -> float:
+        """Return how long a call may take, given what its caller said.
+
+        Raises:
+            InvalidRequest: that is no positive number.
+        """
+        if timeout_s is None:
+            return self.request_s
+        if not (isinstance(timeout_s, int | float) and math.isfinite(timeout_s) and timeout_s > 0):
+            raise InvalidRequest(f"timeout_s must be a positive number, not {timeout_s!r:.40}")
+        return timeout_s
 
     def attempt_end_s(self, now_s: float, end_s: float) -> float:
         """Return when a try that begins now must end, given when the whole call must.

@@ -24,6 +24,7 @@ from pelton.wire.oip_message import parse_header_length
 from pelton.wire.status import code_of_http
 
 _SHOWN_CHARS = 2000
+_NO_PLACES: Mapping[str, memoryview] = {}
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -56,11 +57,42 @@ def read_json(reply: Reply, limits: Limits) -> dict[str, Any]:
     return value
 
 
-def read_infer(reply: Reply, limits: Limits) -> InferResponse:
+def read_regions(reply: Reply, limits: Limits) -> set[tuple[str, str]]:
+    """Read the list of registered regions: name and key of each.
+
+    Raises:
+        PeltonError: the server refused; of the class that its code stands for.
+        ConnectionFailed: the body is no such list.
+    """
+    _check_ok(reply, limits)
+    try:
+        rows = strict_json.loads(reply.body, limits)
+        return {(str(row["name"]), str(row["key"])) for row in rows}
+    except (InvalidRequest, TypeError, KeyError) as problem:
+        raise ConnectionFailed("the server's list of regions cannot be read") from problem
+
+
+def read_nothing(reply: Reply, limits: Limits) -> None:
+    """Read the answer to a command, which says nothing where it was followed.
+
+    Raises:
+        PeltonError: the server refused; of the class that its code stands for.
+    """
+    _check_ok(reply, limits)
+
+
+def read_infer(
+    reply: Reply, limits: Limits, places: Mapping[str, memoryview] = _NO_PLACES
+) -> InferResponse:
     """Read an inference response of the Open Inference Protocol.
 
+    Args:
+        reply: the reply.
+        limits: what may come.
+        places: output name -> the shared memory in which the request wanted it.
+
     Returns:
-        The response; its arrays are views of the reply's body.
+        The response; its arrays are views of the reply's body, or of shared memory.
 
     Raises:
         PeltonError: the server refused; of the class that its code stands for.
@@ -72,7 +104,7 @@ def read_infer(reply: Reply, limits: Limits) -> InferResponse:
         header_bytes = None if length is None else parse_header_length(length)
     except InvalidRequest as problem:
         raise ConnectionFailed(f"the server's answer cannot be read: {problem}") from problem
-    return oip_client.decode_response(reply.body, header_bytes, limits)
+    return oip_client.decode_response(reply.body, header_bytes, limits, places)
 
 
 def read_output(reply: Reply, limits: Limits) -> Value:

@@ -40,7 +40,7 @@ TURN_BYTES = 1024 * 1024
 """Moved without waiting before others get their turn: some 0.3 ms of copying."""
 
 _MOMENT_US = 50_000
-"""How long a `PatientStream` blocks, microseconds; a deadline may be passed by as much."""
+"""How long a `PatientStream` blocks, microseconds; a deadline may be passed by twice as much."""
 
 Steps = Generator[Wait, None, T]
 
@@ -112,7 +112,7 @@ class PatientStream(PlainStream):
     The kernel takes a big body in many small helpings. A thread that waits for each with `poll`
     is woken each time; one that is blocked in `sendmsg` is woken when all is taken. The moment is
     bounded, so that a server that answers early, or a deadline, is still noticed; and since any
-    call may have taken that long, the driver looks at the clock after each.
+    call may have taken that long, the driver looks at the clock after each that leaves more to do.
     """
 
     turn_bytes = 0
