@@ -346,9 +346,10 @@ class ProcessInstance:
             self._changed()
 
     def _unavailable(self, what: str) -> Unavailable:
-        return Unavailable(
-            f"the worker process of model {self._spec.name!r} {what}", self._backoff.delay_s
-        )
+        return Unavailable(self._sentence(what), self._backoff.delay_s)
+
+    def _sentence(self, what: str) -> str:
+        return f"the worker process of model {self._spec.name!r} {what}"
 
 
 def _nobody_asks() -> None:
