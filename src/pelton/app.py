@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pelton
+from pelton.buffers import BufferPool
 from pelton.engine.infer import Engine
-from pelton.engine.model import Model
 from pelton.engine.models import Models
-from pelton.errors import LoadFailed, PeltonError, SettingsError
-from pelton.monitoring.counters import Counters, Totals
-from pelton.repository.scan import scan
-from pelton.runtimes import registry
+from pelton.errors import SettingsError
+from pelton.loading import Loader
+from pelton.monitoring.counters import Counters
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.control import control_app
 from pelton.servers.gateway import Gateway
 from pelton.servers.host import Host, make_host
 from pelton.servers.inference import InferenceDoor
+from pelton.servers.listening import UnixListener, bind_tcp, bind_unix, listen
+from pelton.servers.memory_budget import MemoryBudget
+from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.shutdown import ShutdownTimes
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.settings import Settings
-from pelton.specs import ModelMetadata
+from pelton.stats import Statistics
 from pelton.wire.limits import Limits
 
 logger = logging.getLogger("pelton.app")
 
-clock = time.perf_counter
+clock = time.monotonic
+"""The one clock of the server: deadlines, times and the event loop are on it."""
 
-BACKLOG = 2048
-"""Connections that the kernel keeps until they are taken in."""
+KEPT_BODIES = 4
+"""How many bodies of the largest size the pool keeps memory for."""
+
+ARENA_OVER_BOUND = 2
+"""A block of the pool is a power of two, so bodies up to the bound take up to twice as much; what
+is not touched takes no memory."""
+
+CLOSING_S = 5.0
+"""For the models to be closed at the end; one that hangs in a thread never is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,49 +60,48 @@ class App:
     host: Host
     models: Models
 
-    def run(self, listener: socket.socket) -> None:
-        """Serve until a signal comes, then drain.
+    def run(self, listeners: Sequence[socket.socket]) -> None:
+        """Serve until a signal comes, drain, and close the models.
 
         Args:
-            listener: a bound socket.
+            listeners: bound sockets.
 
         Raises:
             LoadFailed: another server has begun to listen there meanwhile.
         """
         try:
-            listener.listen(BACKLOG)
-        except OSError as error:
-            host, port = listener.getsockname()[:2]
-            raise _address_taken(host, port, error) from None
-        self.host.run(sockets=[listener])
+            for listener in listeners:
+                listen(listener)
+            self.host.run(sockets=list(listeners))
+        finally:
+            closing = threading.Thread(target=self.models.close, name="closing", daemon=True)
+            closing.start()
+            closing.join(CLOSING_S)
+            if closing.is_alive():
+                logger.warning("a model is still running after %g s and is left", CLOSING_S)
 
 
-def load_models(path: Path, options: RuntimeOptions) -> Models:
-    """Load the models that lie under a path.
+def make_loader(settings: Settings) -> Loader:
+    """Make what loads the models, by the settings in force.
 
     Raises:
-        LoadFailed: nothing there can be served, or a model is broken.
+        SettingsError: the bound of memory is smaller than one body.
     """
-    loaded = []
-    try:
-        for spec in scan(path, registry.claims()):
-            started_s = clock()
-            model = Model(registry.load(spec, options), clock)
-            loaded.append(model)
-            model.warm_up()
-            _log_model(model.metadata, spec.runtime, clock() - started_s)
-    except PeltonError:
-        for model in loaded:
-            model.close()
-        raise
-    return Models(loaded)
+    if settings["max_buffered_bytes"] < settings["max_body_bytes"]:
+        raise SettingsError(
+            f"max_buffered_bytes is {settings['max_buffered_bytes']}, which is less than one body "
+            f"may have: max_body_bytes is {settings['max_body_bytes']}"
+        )
+    arena_bytes = ARENA_OVER_BOUND * settings["max_buffered_bytes"]
+    return Loader(settings.serving(), settings.record(RuntimeOptions), arena_bytes, clock)
 
 
-def build(models: Models, settings: Settings, on_ready: Callable[[], None]) -> App:
+def build(models: Models, loader: Loader, settings: Settings, on_ready: Callable[[], None]) -> App:
     """Put a server together.
 
     Args:
         models: the loaded models.
+        loader: what loaded them, for what it shares with their worker processes.
         settings: the settings in force.
         on_ready: called once requests are answered.
 
@@ -110,88 +118,44 @@ def build(models: Models, settings: Settings, on_ready: Callable[[], None]) -> A
         counters.know(name)
     limits = settings.record(Limits)
     engine = Engine(models, counters.observe)
-    door = InferenceDoor(engine, limits, default_model)
-    status = ServerStatus(
-        engine, pelton.__version__, lambda name: statistics(counters, name), default_model
-    )
-    gateway = Gateway(door, settings.record(ConnectionLimits), limits.max_body_bytes)
-    control = control_app(status, UnusualInference(door, limits))
-    host = make_host(control, gateway, engine, settings.record(ShutdownTimes), on_ready)
+    regions = SharedRegions(for_all=settings["allow_shared_memory"])
+    door = InferenceDoor(engine, limits, default_model, regions, clock)
+    budget = MemoryBudget(settings["max_buffered_bytes"])
+    keep_bytes = min(KEPT_BODIES * limits.max_body_bytes, budget.limit_bytes)
+    pool = BufferPool(keep_bytes, loader.arena)
+    connections = settings.record(ConnectionLimits)
+    gateway = Gateway(door, connections, limits.max_body_bytes, pool, budget)
+    statistics = Statistics(counters, models, budget)
+    status = ServerStatus(engine, pelton.__version__, statistics.told, default_model)
+
+    def ready() -> None:
+        loader.watch()
+        on_ready()
+
+    control = control_app(status, UnusualInference(door, limits), regions)
+    host = make_host(control, gateway, engine, settings.record(ShutdownTimes), ready)
     return App(host, models)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind the address to serve on, before anything slow is done.
+def bind(settings: Settings) -> list[socket.socket]:
+    """Bind the addresses to serve on, before anything slow is done: TCP, and the Unix socket.
 
     Raises:
-        LoadFailed: the address is taken or not this machine's.
+        LoadFailed: one of them is taken, or cannot be had.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name such as localhost may stand for both; clients try the older kind at least.
-        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "this is no address"
-        raise LoadFailed(f"cannot listen on {host}: {reason}") from None
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
+    listeners: list[socket.socket] = [bind_tcp(settings["host"], settings["port"])]
+    if settings["uds"] is not None:
+        try:
+            listeners.append(bind_unix(settings["uds"]))
+        except BaseException:
+            listeners[0].close()
+            raise
+    return listeners
+
+
+def unbind(listeners: Sequence[socket.socket]) -> None:
+    """Close the sockets, and remove the Unix socket's file."""
+    for listener in listeners:
+        if isinstance(listener, UnixListener):
+            listener.remove()
         listener.close()
-        raise _address_taken(host, port, error) from None
-    return listener
-
-
-def _address_taken(host: str, port: int, error: OSError) -> LoadFailed:
-    return LoadFailed(
-        f"cannot listen on {host} port {port}: {error.strerror}; "
-        "if another server runs there, choose another port with --port"
-    )
-
-
-def statistics(counters: Counters, model: str | None) -> dict[str, Any]:
-    """Return totals under the users' names.
-
-    Args:
-        counters: what has been counted.
-        model: one model's name, or None for all, which lists each model too.
-    """
-    uptime_s = counters.uptime_s()
-    if model is not None:
-        return _told(counters.by_model()[model], uptime_s)
-    by_model = {name: _told(totals, uptime_s) for name, totals in counters.by_model().items()}
-    return _told(counters.totals(), uptime_s) | {"models": by_model}
-
-
-def _told(totals: Totals, uptime_s: float) -> dict[str, Any]:
-    total = totals.succeeded + totals.failed
-    return {
-        "total_requests": total,
-        "successful_requests": totals.succeeded,
-        "failed_requests": totals.failed,
-        "total_inference_time": totals.compute_s,
-        "avg_inference_time": totals.compute_s / totals.succeeded if totals.succeeded else 0.0,
-        "uptime_seconds": uptime_s,
-        "requests_per_second": total / uptime_s if uptime_s else 0.0,
-        "success_rate": totals.succeeded / total if total else 0.0,
-    }
-
-
-def _log_model(metadata: ModelMetadata, runtime: str, seconds: float) -> None:
-    inputs = ", ".join(
-        f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in metadata.inputs
-    )
-    outputs = ", ".join(
-        f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in metadata.outputs
-    )
-    logger.info(
-        "model %s version %s (%s on %s, loaded in %.0f ms): %s -> %s",
-        metadata.name,
-        metadata.version,
-        runtime,
-        metadata.device,
-        seconds * 1000,
-        inputs or "any values",
-        outputs or "any values",
-    )

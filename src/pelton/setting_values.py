@@ -57,6 +57,15 @@ def parse_duration(written: str) -> float:
     return seconds
 
 
+def parse_milliseconds(written: str) -> float:
+    """Read milliseconds from a plain number of them, or from a duration such as `2ms` or `1s`."""
+    try:
+        value = parse_duration(written)
+    except ValueError:
+        raise ValueError("milliseconds such as 2 or 0.5, or a duration such as 1s") from None
+    return value * 1000 if written.strip()[-1].isalpha() else value
+
+
 def _parse_yes_no(written: str) -> bool:
     lowered = written.strip().lower()
     if lowered not in _TRUE | _FALSE:
@@ -82,6 +91,7 @@ def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 SIZE = Form("size", _positive(parse_size))
 DURATION = Form("duration", parse_duration)
+MILLISECONDS = Form("milliseconds", parse_milliseconds)
 TIMEOUT = Form("duration", _positive(parse_duration))
 YES_NO = Form("true | false", _parse_yes_no)
 DEVICE = Form("cpu | auto | cuda:N", _parse_device)
@@ -115,6 +125,21 @@ def integer(low: int, high: int | None = None) -> Form:
         return value
 
     return Form("number", parse)
+
+
+def or_auto(number: Form) -> Form:
+    """A whole number, or the word `auto`, which is 0."""
+
+    def parse(written: str) -> int:
+        if written.strip() == "auto":
+            return 0
+        try:
+            value: int = number.parse(written)
+        except ValueError as error:
+            raise ValueError(f"auto or {error}") from None
+        return value
+
+    return Form("auto | number", parse)
 
 
 def choice(*allowed: str) -> Form:

@@ -19,18 +19,22 @@ from typing import Any, TypeVar
 from pelton.errors import SettingsError
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.servers.connections import ConnectionLimits
+from pelton.servers.memory_budget import MemoryLimits
 from pelton.servers.shutdown import ShutdownTimes
 from pelton.setting_values import (
     DEVICE,
     DURATION,
+    MILLISECONDS,
     SIZE,
     TIMEOUT,
     YES_NO,
     Form,
     choice,
     integer,
+    or_auto,
     text,
 )
+from pelton.specs import Batching, Serving
 from pelton.wire.limits import Limits
 
 ENVIRONMENT_PREFIX = "PELTON_"
@@ -68,6 +72,7 @@ class Setting:
 
 
 _conn, _wire, _run, _end = ConnectionLimits(), Limits(), RuntimeOptions(), ShutdownTimes()
+_serving, _batching, _memory = Serving(), Batching(), MemoryLimits()
 
 OPTIMIZATIONS = choice("none", "basic", "extended", "all")
 
@@ -79,6 +84,10 @@ SETTINGS: tuple[Setting, ...] = (
             "Address to listen on; 0.0.0.0 is every interface of the machine."),
     Setting("port", 50000, integer(0, 65535), "Serving",
             "TCP port; 0 takes a free one, which the log names."),
+    Setting("uds", None, text("path"), "Serving",
+            "Unix socket to serve on besides the TCP port; it is made, and removed at the end."),
+    Setting("allow_shared_memory", False, YES_NO, "Serving",
+            "Let clients on TCP register shared memory; on the Unix socket the same user may."),
     Setting("default_model", None, text("name"), "Serving",
             "Model that answers /infer where the request names none."),
     Setting("log_format", "text", choice("text", "json"), "Serving",
@@ -87,14 +96,42 @@ SETTINGS: tuple[Setting, ...] = (
             "How much is logged: debug, info, warning or error."),
     Setting("device", _run.device, DEVICE, "Running models",
             "Where models run; auto takes a GPU if there is one."),
-    Setting("intra_op_threads", _run.intra_op_threads, integer(0, 1024), "Running models",
-            "Threads within one operator of a model; 0 lets the framework choose."),
+    Setting("isolation", _serving.isolation, choice("auto", "process", "inline"), "Running models",
+            "Where models live: in worker processes, or inline in threads of the server; auto "
+            "leaves it to the runtime: process for python and torch, inline for onnx."),
+    Setting("instances", _serving.instances, or_auto(integer(0, 256)), "Running models",
+            "Runs of a model that may be under way at once; auto chooses by the cores."),
+    Setting("threads", _serving.threads, or_auto(integer(0, 1024)), "Running models",
+            "Threads within one run of a model; auto chooses by the cores."),
+    Setting("optimize_for", _serving.optimize_for, choice("throughput", "latency"),
+            "Running models",
+            "What auto chooses for: many runs of one thread each, or one run with all cores."),
+    Setting("deterministic", _serving.deterministic, YES_NO, "Running models",
+            "Same requests, same bits: one run at a time, in order of arrival, alone, with fixed "
+            "threads and seeds, and a digest in each answer; holds for every model."),
     Setting("inter_op_threads", _run.inter_op_threads, integer(0, 1024), "Running models",
             "Threads across operators of a model; 0 lets the framework choose."),
     Setting("allow_spinning", _run.allow_spinning, YES_NO, "Running models",
             "Let idle model threads burn cycles to wake faster; slower on shared cores."),
     Setting("graph_optimization", _run.graph_optimization, OPTIMIZATIONS, "Running models",
             "How far ONNX graphs are rewritten when loaded: none, basic, extended or all."),
+    Setting("max_batch_rows", _batching.max_batch_rows, or_auto(integer(0, 65536)), "Queues",
+            "Rows that one run may take from several requests, for models whose inputs and outputs "
+            "all begin with an open size; 1 turns batches off, auto allows 32 where the model's "
+            "file names a batch axis."),
+    Setting("max_delay_ms", _batching.max_delay_ms, MILLISECONDS, "Queues",
+            "How long a run may wait for its batch to fill although it could start."),
+    Setting("target_p99_ms", _batching.target_p99_ms, MILLISECONDS, "Queues",
+            "Tunes the bound of a batch while serving, so that 99 of 100 requests are answered "
+            "within this time; 0 does not."),
+    Setting("max_queue_rows", _serving.max_queue_rows, integer(1), "Queues",
+            "Rows that may wait for one model; more are refused at once."),
+    Setting("max_queue_bytes", _serving.max_queue_bytes, SIZE, "Queues",
+            "Bytes of inputs that may wait for one model; more are refused at once."),
+    Setting("request_timeout_s", _serving.request_timeout_s, TIMEOUT, "Queues",
+            "The longest that any request may take; its own deadline may be earlier."),
+    Setting("hang_grace_s", _serving.hang_grace_s, TIMEOUT, "Queues",
+            "How long after its deadline a run may go on before its worker is started anew."),
     Setting("max_body_bytes", _wire.max_body_bytes, SIZE, "Limits",
             "Size of a request's body: as it arrives, decompressed, and expanded to arrays."),
     Setting("max_head_bytes", _conn.max_head_bytes, SIZE, "Limits",
@@ -111,6 +148,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Inputs, and likewise outputs, of one request."),
     Setting("max_pickle_ops", _wire.max_pickle_ops, integer(1), "Limits",
             "Opcodes of one pickle, and likewise values of one MessagePack body."),
+    Setting("max_buffered_bytes", _memory.max_buffered_bytes, SIZE, "Limits",
+            "Memory for bodies and answers on their way; at the bound, sockets are not read."),
     Setting("max_connections", _conn.max_connections, integer(1), "Limits",
             "Connections open at once; the longest idle one makes room for a new one."),
     Setting("head_timeout_s", _conn.head_timeout_s, TIMEOUT, "Limits",
@@ -127,6 +166,9 @@ SETTINGS: tuple[Setting, ...] = (
             "For running requests to finish after Ctrl-C or SIGTERM."),
 )
 # fmt: on
+RENAMED = {"intra_op_threads": "threads"}
+"""Names of before -> those of today, for the hint."""
+
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -145,9 +187,17 @@ class Settings:
         return self._origins.get(name, "default")
 
     def record(self, kind: type[T]) -> T:
-        """Build a room's record from the settings that have its fields' names."""
+        """Build a room's record from the settings that have its fields' names.
+
+        Fields that no setting is called after keep their defaults.
+        """
         assert dataclasses.is_dataclass(kind)
-        return kind(**{field.name: self._values[field.name] for field in dataclasses.fields(kind)})
+        names = [field.name for field in dataclasses.fields(kind) if field.name in BY_NAME]
+        return kind(**{name: self._values[name] for name in names})
+
+    def serving(self) -> Serving:
+        """Return how models are served that say nothing of their own."""
+        return dataclasses.replace(self.record(Serving), batching=self.record(Batching))
 
 
 def load_settings(
@@ -217,6 +267,10 @@ def _from_file(file: Path) -> dict[str, str]:
 def _check_name(name: str, told: str, spell: Callable[[str], str]) -> None:
     if name in BY_NAME:
         return
-    near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
+    near = [RENAMED[name]] if name in RENAMED else _nearest(name)
     hint = f"; did you mean {spell(near[0])}?" if near else ""
     raise SettingsError(f"unknown setting {told}{hint} (`pelton settings` lists all)")
+
+
+def _nearest(name: str) -> list[str]:
+    return difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)

@@ -19,7 +19,9 @@ idle_timeout_s = "90s"
 ```
 
 Sizes may be written as `64MiB`, `512KiB` or plain bytes; durations as `30s`, `250ms`, `1h30m` or
-plain seconds. An unknown name, wherever it stands, is refused and the nearest known one is told.
+plain seconds; milliseconds as `2`, `0.5` or a duration. What is true or false is switched on by its
+flag alone, and off by the flag with `no-` in front, such as `--no-deterministic`. An unknown name,
+wherever it stands, is refused and the nearest known one is told.
 """
 
 
@@ -55,4 +57,8 @@ def shown(setting: Setting, value: Any) -> str:
                 return f"{value // size}{unit}"
     if setting.form.told == "duration":
         return f"{value:g}s"
+    if setting.form.told == "milliseconds":
+        return f"{value:g}ms"
+    if setting.form.told.startswith("auto") and not value:
+        return "auto"
     return str(value)

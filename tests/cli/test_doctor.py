@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import tomllib
@@ -132,3 +133,40 @@ def test_the_processors_flags(monkeypatch, tmp_path, cpuinfo: str, state: str, t
 def test_a_machine_without_cpuinfo_says_nothing_of_flags(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(doctor, "Path", lambda path: tmp_path / "missing")
     assert "cpu flags" not in found()
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "state", "told"),
+    [
+        (512, "ok", "1024 MiB in /dev/shm, 512 MiB free"),
+        (
+            63,
+            "note",
+            "1024 MiB in /dev/shm, 63 MiB free; give a container more with --shm-size, for "
+            "shared_memory=True",
+        ),
+    ],
+)
+def test_the_room_for_shared_memory_is_told(monkeypatch, tmp_path, free_mib, state, told) -> None:
+    room = os.statvfs(tmp_path)
+    facts = list(room)
+    facts[1], facts[2], facts[4] = 4096, 1024 * 256, free_mib * 256
+    monkeypatch.setattr(doctor, "SHM", tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(facts))
+    assert found()["client memory"] == Finding(state, "client memory", told)
+
+
+def test_a_system_without_a_folder_for_it_says_nothing(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(doctor, "SHM", tmp_path / "nowhere")
+    assert "client memory" not in found()
+
+
+@pytest.mark.parametrize("has_memfd", [True, False])
+def test_what_carries_bodies_to_workers_is_told(monkeypatch, has_memfd: bool) -> None:
+    if has_memfd:
+        monkeypatch.setattr(os, "memfd_create", lambda *_: -1, raising=False)
+    else:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    finding = found()["worker memory"]
+    assert finding.state == "ok"
+    assert finding.told.startswith("memfd_create" if has_memfd else "unlinked files")

@@ -24,7 +24,8 @@ def test_the_log_names_models_inputs_outputs_and_address(serve, tmp_path: Path) 
     server = serve(tmp_path / "models")
     log = server.wait_for_log("try it: ")
     assert re.search(
-        r"model scorer version 7 \(onnx on cpu, loaded in \d+ ms\): "
+        r"model scorer version 7 \(onnx on cpu, inline, instances \d+, threads 1, no batches; "
+        r"loaded in \d+ ms\): "
         r"x FP32 \[-1, 64\] -> y FP32 \[-1, 8\]\n",
         log,
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import http.client
+import os
+import re
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -157,3 +160,47 @@ def test_ctrl_c_while_a_model_is_loading(tmp_path: Path, code: int) -> None:
             server.signal(signal.SIGINT)
             assert server.wait() == code
     assert "Traceback" not in server.log()
+
+
+# -- worker processes ----------------------------------------------------------------------------
+
+
+PID = """
+import os
+
+def load_model(model_path, device):
+    print("worker", os.getpid(), flush=True)
+
+def model_inference(obs):
+    return os.getpid()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_the_workers_end_with_the_server(serve, tmp_path: Path) -> None:
+    server = serve(write_python_model(tmp_path / "model", PID))
+    worker = os.pidfd_open(ask(server, "/infer", {}).body["output"])
+    try:
+        assert server.stop() == 0
+        assert select.select([worker], [], [], 20)[0] == [worker]
+    finally:
+        os.close(worker)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_an_idle_worker_that_dies_before_the_first_request_is_replaced(serve, tmp_path) -> None:
+    server = serve(write_python_model(tmp_path / "model", PID))
+    pid = int(re.search(r"worker (\d+)", server.wait_for_log("worker "))[1])
+    os.kill(pid, signal.SIGKILL)
+    server.wait_for_log("runs again")
+    assert ask(server, "/v2/models/model/ready").status == 200
+    assert ask(server, "/infer", {}).body["output"] != pid
+
+
+def test_the_file_of_the_unix_socket_is_removed_at_the_end(serve, tmp_path: Path) -> None:
+    path = tmp_path / "pelton.sock"
+    server = serve(write_identity(tmp_path / "m.onnx"), "--uds", str(path))
+    assert f" and at unix:{path} (API: " in server.log()
+    assert path.is_socket()
+    assert server.stop() == 0
+    assert not path.exists()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pelton.cli import serve, show_settings
 from pelton.cli.setting_flags import with_setting_flags
+from pelton.setting_values import YES_NO
 from pelton.settings import SETTINGS, Setting
 from pelton.settings_docs import render, shown
 
@@ -41,10 +42,18 @@ def said():
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_each_flag_hands_on_what_was_typed(said, setting: Setting) -> None:
     app, calls = said
-    assert CliRunner().invoke(app, ["here", setting.flag, "as typed"]).exit_code == 0
+    typed = ["true"] if setting.form is YES_NO else ["as typed"]
+    words = [] if setting.form is YES_NO else typed
+    assert CliRunner().invoke(app, [setting.flag, *words, "here"]).exit_code == 0
     ((path, flags),) = calls
     assert path == Path("here")
-    assert flags == {each.name: None for each in SETTINGS} | {setting.name: "as typed"}
+    assert flags == {each.name: None for each in SETTINGS} | {setting.name: typed[0]}
+
+
+def test_a_switch_can_be_turned_off(said) -> None:
+    app, calls = said
+    assert CliRunner().invoke(app, ["--no-deterministic"]).exit_code == 0
+    assert calls[0][1]["deterministic"] == "false"
 
 
 def test_flags_that_are_not_given_are_none(said) -> None:

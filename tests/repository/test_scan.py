@@ -225,12 +225,14 @@ def test_a_picked_model_py_stands_for_its_folder(tmp_path: Path) -> None:
 
 def test_a_versions_model_toml_comes_before_the_models(tmp_path: Path) -> None:
     folder = tree(tmp_path / "net", "1/a.onnx", "2/a.onnx", "2/b.onnx")
-    toml(folder, 'file = "a.onnx"\nlabels = ["x"]\n[options]\ndevice = "cpu"\nthreads = 1\n')
-    toml(folder / "2", 'file = "b.onnx"\n[options]\nthreads = 2\n')
+    toml(
+        folder, 'file = "a.onnx"\nlabels = ["x"]\n[options]\ndevice = "cpu"\ninter_op_threads = 1\n'
+    )
+    toml(folder / "2", 'file = "b.onnx"\n[options]\ninter_op_threads = 2\n')
     first, second = scan_versions(folder, CLAIMS)
     assert (first.path.name, second.path.name) == ("a.onnx", "b.onnx")
-    assert first.options == {"device": "cpu", "threads": 1}
-    assert second.options == {"device": "cpu", "threads": 2}
+    assert first.options == {"device": "cpu", "inter_op_threads": 1}
+    assert second.options == {"device": "cpu", "inter_op_threads": 2}
     assert first.labels == second.labels == {"": ("x",)}
 
 

@@ -34,9 +34,12 @@ class Border:
 
 
 BORDERS = (
-    Border("engine/model.py", "Model._call", "a model's own code may raise anything"),
+    Border("engine/batch.py", "Batch._attempt", "what instances and odd outputs break is told"),
+    Border("engine/guard.py", "guarded", "a model's own code may raise anything"),
     Border("engine/workers.py", "Workers._perform", "what a call raises belongs to its caller"),
     Border("runtimes/onnx/session.py", "_session", "onnxruntime's errors share no base class"),
+    Border("runtimes/process/worker.py", "_answer", "a model's own code may raise anything"),
+    Border("runtimes/process/worker.py", "_warm_up", "a warm-up that fails is no harm"),
     Border("runtimes/python/model.py", "_run_author", "a user's model.py may raise anything"),
     Border("runtimes/registry.py", "_installed", "a plug-in of another package is imported"),
     Border("runtimes/torch/exported.py", "_refuse_pickles", "PyTorch judges a stranger's bytes"),

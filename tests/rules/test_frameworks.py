@@ -1,4 +1,4 @@
-"""Which library may be imported where, and what `wire` must never touch.
+"""Which library may be imported where, and what `wire` and `batching` must never touch.
 
 A framework belongs to the files named for it or to the one room that it serves, so that it can be
 replaced there, and so that a server never imports what no model asked for.
@@ -44,8 +44,10 @@ LIBRARIES: dict[str, Allowed] = {
 }
 """Every library that Pelton imports; one that is not here may not be imported at all."""
 
-NOT_IN_WIRE = {"asyncio", "selectors", "socket", "ssl", "subprocess", "threading", "time"}
-"""`wire` turns values into values; it waits for nothing, and no clock or peer sways its answer."""
+PURE = ("pelton.wire", "pelton.batching")
+"""Rooms that turn values into values; they wait for nothing, and no clock or peer sways them."""
+
+NOT_IN_PURE = {"asyncio", "selectors", "socket", "ssl", "subprocess", "threading", "time"}
 
 
 def _inside(module: str, places: tuple[str, ...]) -> bool:
@@ -81,16 +83,16 @@ def on_demand_faults(tree: SourceTree) -> list[str]:
     ]
 
 
-def wire_faults(tree: SourceTree) -> list[str]:
-    """List imports by which `wire` would know of time or of other parties."""
+def purity_faults(tree: SourceTree) -> list[str]:
+    """List imports by which a pure room would know of time or of other parties."""
     return [
         str(found)
         for found in tree.imports()
-        if _inside(found.importer, ("pelton.wire",)) and found.target.split(".")[0] in NOT_IN_WIRE
+        if _inside(found.importer, PURE) and found.target.split(".")[0] in NOT_IN_PURE
     ]
 
 
-@pytest.mark.parametrize("rule", [library_faults, on_demand_faults, wire_faults])
+@pytest.mark.parametrize("rule", [library_faults, on_demand_faults, purity_faults])
 def test_pelton_keeps(rule) -> None:
     assert rule(pelton_tree()) == []
 
@@ -140,11 +142,12 @@ def test_a_library_that_would_not_wait_for_a_model_is_found(tmp_path: Path) -> N
     assert fault.startswith("pelton/runtimes/hasty.py:1:")
 
 
-@pytest.mark.parametrize("banned", sorted(NOT_IN_WIRE))
-def test_time_and_peers_in_wire_are_found(tmp_path: Path, banned: str) -> None:
+@pytest.mark.parametrize("room", ["wire", "batching"])
+@pytest.mark.parametrize("banned", sorted(NOT_IN_PURE))
+def test_time_and_peers_in_a_pure_room_are_found(tmp_path: Path, room: str, banned: str) -> None:
     files = {
-        "wire/a.py": f"def f():\n    from {banned} import x",
+        f"{room}/a.py": f"def f():\n    from {banned} import x",
         "engine/a.py": f"import {banned}",
     }
-    (fault,) = wire_faults(write_tree(tmp_path, files))
-    assert fault == f"pelton/wire/a.py:2: pelton.wire.a imports {banned}"
+    (fault,) = purity_faults(write_tree(tmp_path, files))
+    assert fault == f"pelton/{room}/a.py:2: pelton.{room}.a imports {banned}"

@@ -1,6 +1,6 @@
 """Who may import whom: the rooms, their order, and the two sides that never meet.
 
-    words < wire runtimes repository monitoring < engine client < servers < settings < app < cli
+    words < wire batching runtimes repository monitoring < engine client < servers < settings < app < cli
 
 A file imports from its own room and from lower layers; rooms of one layer never import each other.
 What a room needs from beside it is handed in: a record of the words, or a plain callable. `testing`
@@ -18,7 +18,7 @@ from rules.source_tree import Import, SourceTree, pelton_tree, write_tree
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("words",),
-    ("wire", "runtimes", "repository", "monitoring"),
+    ("wire", "batching", "runtimes", "repository", "monitoring"),
     ("engine", "client"),
     ("servers",),
     ("settings",),
@@ -33,8 +33,13 @@ ROOM_OF_FILE = {
     "specs": "words",
     "messages": "words",
     "clock": "words",
+    "arena": "words",
+    "buffers": "words",
     "setting_values": "settings",
     "settings_docs": "settings",
+    "serving_plan": "app",
+    "loading": "app",
+    "stats": "app",
     "__main__": "cli",
 }
 """The room of a file that stands beside the rooms; any other name is a room of its own."""
@@ -42,7 +47,7 @@ ROOM_OF_FILE = {
 MAY_IMPORT_ROOT = {"servers", "app", "cli", "testing"}
 """Who may ask the package itself for its version."""
 
-REQUESTS_WAY = {"wire", "engine", "servers"}
+REQUESTS_WAY = {"wire", "batching", "engine", "servers"}
 NOT_ON_THE_WAY = {"monitoring", "repository"}
 """What a request passes, and what is only handed to it as `observe` and `load`."""
 
@@ -124,6 +129,7 @@ def test_every_named_room_and_file_exists() -> None:
         ("wire/b.py", "def f():\n    from pelton.runtimes import a"),  # sideways, lazily
         ("engine/b.py", "if TYPE_CHECKING:\n    from pelton.client.a import A"),  # sideways, typing
         ("repository/b.py", "from ..runtimes import a"),  # sideways, relative
+        ("batching/b.py", "from pelton.wire import a"),
         ("servers/b.py", "importlib.import_module('pelton.cli.a')"),  # up, by call
         ("servers/b.py", "from pelton.settings import Settings"),
         ("settings.py", "from pelton.app import build"),

@@ -28,6 +28,7 @@ PUBLIC = {
         "EchoRuntime",
         "FailingRuntime",
         "FakeClock",
+        "FakeInstance",
         "SlowRuntime",
         "echo_metadata",
     },

@@ -120,7 +120,9 @@ def test_onnxruntime_gets_aligned_arrays_and_no_needless_copies(tmp_path: Path) 
     seen: list[np.ndarray] = []
 
     class Session:
-        def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        def run(
+            self, names: list[str], feed: dict[str, np.ndarray], how: object
+        ) -> list[np.ndarray]:
             seen.append(feed["x"])
             return [Y]
 
@@ -287,7 +289,7 @@ def test_weights_elsewhere_are_never_opened(
 
 def test_options_reach_the_session() -> None:
     options = RuntimeOptions(
-        intra_op_threads=3, inter_op_threads=2, allow_spinning=True, graph_optimization="basic"
+        threads=3, inter_op_threads=2, allow_spinning=True, graph_optimization="basic"
     )
     settings = session_settings(options)
     assert settings.intra_op_num_threads == 3
@@ -308,11 +310,11 @@ def test_model_toml_overrides_the_servers_options(tmp_path: Path) -> None:
     model: Any = opened(
         tmp_path,
         linear(),
-        RuntimeOptions(intra_op_threads=4, graph_optimization="all"),
-        options={"intra_op_threads": 1, "graph_optimization": "none"},
+        RuntimeOptions(inter_op_threads=4, graph_optimization="all"),
+        options={"inter_op_threads": 1, "graph_optimization": "none"},
     )
     settings = model._session.get_session_options()
-    assert settings.intra_op_num_threads == 1
+    assert settings.inter_op_num_threads == 1
     level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     assert settings.graph_optimization_level == level
 

@@ -302,3 +302,31 @@ def test_the_author_says_whether_threads_may_share_the_model(
 def test_the_device_of_model_toml_comes_first(tmp_path: Path) -> None:
     model = opened(tmp_path, PAIR, options={"device": "mps"})
     assert model.metadata.device == "mps"
+
+
+# Deterministic mode.
+
+DICE = """
+    import random
+    import numpy as np
+
+    def load_model(model_path, device): pass
+
+    def model_inference(obs):
+        return {"python": random.random(), "numpy": np.random.rand(), "torch": draw()}
+
+    def draw():
+        import sys
+        return float(sys.modules["torch"].rand(1)) if "torch" in sys.modules else 0.0
+"""
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_each_run_begins_with_the_same_random_numbers(tmp_path: Path, deterministic: bool) -> None:
+    pytest.importorskip("torch")
+    folder = written(tmp_path, {"model.py": DICE})
+    options = RuntimeOptions(deterministic=deterministic)
+    model = load(ModelSpec("m", 1, folder, "python"), options)
+    first, second = (model.run({}) for _ in range(2))
+    for name in ("python", "numpy", "torch"):
+        assert (first[name] == second[name]) is deterministic

@@ -361,12 +361,12 @@ def test_declarations_of_torchscript_must_be_complete(tmp_path: Path) -> None:
 def test_threads_are_the_process_own(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:
-        opened(exported_double(tmp_path / "m.pt2"), RuntimeOptions(intra_op_threads=1))
+        opened(exported_double(tmp_path / "m.pt2"), RuntimeOptions(threads=1))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    said = refusal(tmp_path / "m.pt2", options={"intra_op_threads": 1})
-    assert said == "the torch runtime has no option 'intra_op_threads'; it knows device"
+    said = refusal(tmp_path / "m.pt2", options={"inter_op_threads": 1})
+    assert said == "the torch runtime has no option 'inter_op_threads'; it knows device"
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -375,3 +375,24 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     said = refusal(path, options={"device": f"cuda:{beyond}"})
     assert f"the model is to run on cuda:{beyond}, but there is" in said
     assert "or use the device cpu" in said
+
+
+# Deterministic mode.
+
+
+class Dice(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand(2)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_each_run_begins_with_the_same_random_numbers(tmp_path: Path, deterministic: bool) -> None:
+    path = exported(tmp_path / "m.pt2", Dice(), (torch.zeros(1, 2),))
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        model = opened(path, RuntimeOptions(deterministic=deterministic))
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        first, second = (model.run({"x": X})["output"].tolist() for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert (first == second) is deterministic

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from pelton.setting_values import (
     DEVICE,
+    MILLISECONDS,
     YES_NO,
     choice,
     integer,
+    or_auto,
     parse_duration,
     parse_size,
     text,
@@ -169,3 +171,24 @@ def test_text_may_be_anything_but_empty() -> None:
     assert form.parse(" a b ") == " a b "
     assert refusal(form.parse, "") == "something, not empty"
     assert refusal(form.parse, " \t") == "something, not empty"
+
+
+@pytest.mark.parametrize(
+    ("written", "milliseconds"),
+    [("2", 2.0), ("0.5", 0.5), ("0", 0.0), ("2ms", 2.0), ("1s", 1000.0), ("1m", 60_000.0)],
+)
+def test_milliseconds(written: str, milliseconds: float) -> None:
+    assert MILLISECONDS.parse(written) == milliseconds
+
+
+@pytest.mark.parametrize("written", ["", "-1", "nan", "inf", "fast", "1_0"])
+def test_what_are_no_milliseconds(written: str) -> None:
+    with pytest.raises(ValueError, match=r"^milliseconds such as 2 or 0\.5, or a duration"):
+        MILLISECONDS.parse(written)
+
+
+def test_auto_is_0() -> None:
+    form = or_auto(integer(0, 8))
+    assert [form.parse(written) for written in ("auto", "0", "8")] == [0, 0, 8]
+    with pytest.raises(ValueError, match=r"^auto or a whole number from 0 to 8$"):
+        form.parse("9")

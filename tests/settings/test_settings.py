@@ -12,23 +12,38 @@ import pytest
 from pelton.errors import Code, SettingsError
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.servers.connections import ConnectionLimits
+from pelton.servers.memory_budget import MemoryLimits
 from pelton.servers.shutdown import ShutdownTimes
 from pelton.settings import BY_NAME, SETTINGS, Setting, load_settings
 from pelton.settings_docs import render, shown
+from pelton.specs import Batching, Serving
 from pelton.wire.limits import Limits
 
 OTHER: dict[str, tuple[str, Any]] = {
     "model_path": ("models/here", "models/here"),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("8080", 8080),
+    "uds": ("/run/pelton.sock", "/run/pelton.sock"),
+    "allow_shared_memory": ("on", True),
     "default_model": ("robot", "robot"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
     "device": ("cuda:1", "cuda:1"),
-    "intra_op_threads": ("3", 3),
+    "isolation": ("inline", "inline"),
+    "instances": ("2", 2),
+    "threads": ("3", 3),
+    "optimize_for": ("latency", "latency"),
+    "deterministic": ("1", True),
     "inter_op_threads": ("2", 2),
     "allow_spinning": ("yes", True),
     "graph_optimization": ("basic", "basic"),
+    "max_batch_rows": ("16", 16),
+    "max_delay_ms": ("2.5", 2.5),
+    "target_p99_ms": ("1s", 1000.0),
+    "max_queue_rows": ("100", 100),
+    "max_queue_bytes": ("3MiB", 3 * 1024 * 1024),
+    "request_timeout_s": ("10s", 10.0),
+    "hang_grace_s": ("2", 2.0),
     "max_body_bytes": ("1MiB", 1024 * 1024),
     "max_head_bytes": ("8KiB", 8192),
     "max_headers": ("20", 20),
@@ -37,6 +52,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_json_depth": ("10", 10),
     "max_tensors": ("5", 5),
     "max_pickle_ops": ("999", 999),
+    "max_buffered_bytes": ("2GiB", 2 * 1024**3),
     "max_connections": ("64", 64),
     "head_timeout_s": ("1.5s", 1.5),
     "body_timeout_s": ("2m", 120.0),
@@ -47,7 +63,10 @@ OTHER: dict[str, tuple[str, Any]] = {
 }
 """For each setting a text that is not its default, and what it means."""
 
-RECORDS = (Limits, ConnectionLimits, RuntimeOptions, ShutdownTimes)
+RECORDS = (Limits, ConnectionLimits, RuntimeOptions, ShutdownTimes, MemoryLimits, Serving, Batching)
+
+NO_SETTING = {"batching", "preferred_batch_rows", "pad"}
+"""Fields of records that only a `model.toml` sets."""
 
 
 def written_file(tmp_path: Path, text: str) -> Path:
@@ -146,7 +165,7 @@ def test_variables_of_others_are_none_of_ours() -> None:
         ("max_body", "max_body_bytes"),
         ("max-body-bytes", "max_body_bytes"),
         ("idle_timeout", "idle_timeout_s"),
-        ("grace_s", "shutdown_grace_s"),
+        ("grace_s", "hang_grace_s"),
         ("Port", "port"),
     ],
 )
@@ -162,6 +181,12 @@ def test_an_unknown_variable_is_refused_with_the_nearest() -> None:
         "unknown setting PELTON_MAX_BODY; did you mean PELTON_MAX_BODY_BYTES? "
         "(`pelton settings` lists all)"
     )
+
+
+def test_a_name_of_before_is_refused_with_that_of_today(tmp_path: Path) -> None:
+    message = refusal(environment={"PELTON_INTRA_OP_THREADS": "1"})
+    assert "; did you mean PELTON_THREADS?" in message
+    assert "; did you mean threads?" in refusal(file=written_file(tmp_path, "intra_op_threads = 1"))
 
 
 def test_nothing_is_guessed_where_nothing_is_near(tmp_path: Path) -> None:
@@ -241,7 +266,7 @@ def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind) -> None:
     assert load_settings({}, {}).record(kind) == kind()
     flags = {name: text for name, (text, _) in OTHER.items()}
     record = load_settings(flags, {}).record(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in NO_SETTING]
     assert {name: getattr(record, name) for name in names} == {
         name: OTHER[name][1] for name in names
     }
@@ -249,9 +274,18 @@ def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind) -> None:
 
 def test_every_field_of_a_rooms_record_is_a_setting() -> None:
     of_rooms = {field.name for kind in RECORDS for field in dataclasses.fields(kind)}
-    own = {"model_path", "host", "port", "default_model", "log_format", "log_level"}
-    assert of_rooms | own == set(BY_NAME)
+    own = {"model_path", "host", "port", "uds", "allow_shared_memory", "default_model"}
+    own |= {"log_format", "log_level"}
+    assert (of_rooms - NO_SETTING) | own == set(BY_NAME)
     assert not of_rooms & own
+
+
+def test_how_models_are_served_is_put_together() -> None:
+    assert load_settings({}, {}).serving() == Serving()
+    flags = {"threads": "2", "max_queue_rows": "7", "max_batch_rows": "8", "max_delay_ms": "3"}
+    assert load_settings(flags, {}).serving() == Serving(
+        threads=2, max_queue_rows=7, batching=Batching(max_batch_rows=8, max_delay_ms=3.0)
+    )
 
 
 # -- the document --------------------------------------------------------------------------------
@@ -303,6 +337,9 @@ def test_a_default_is_shown_as_it_could_be_written(setting: Setting) -> None:
         ("max_body_bytes", 0, "0"),
         ("max_headers", 1024, "1024"),
         ("idle_timeout_s", 0.25, "0.25s"),
+        ("max_delay_ms", 2.5, "2.5ms"),
+        ("instances", 0, "auto"),
+        ("instances", 4, "4"),
         ("allow_spinning", False, "false"),
         ("model_path", None, "none"),
     ],

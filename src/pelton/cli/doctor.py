@@ -19,6 +19,8 @@ NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "fastapi-offline
 OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
 OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
 OLDEST_OPEN_FILES = 4096
+SMALLEST_SHM_BYTES = 256 * 1024 * 1024
+SHM = Path("/dev/shm")  # noqa: S108 -- a fact of the system, nothing is written there
 FAST_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd")
 
 
@@ -63,6 +65,7 @@ def examine() -> Iterator[Finding]:
     yield from _processor()
     yield from _devices()
     yield from _open_files()
+    yield from _shared_memory()
 
 
 def _packages() -> Iterator[Finding]:
@@ -114,3 +117,22 @@ def _open_files() -> Iterator[Finding]:
     enough = hard == resource.RLIM_INFINITY or hard >= OLDEST_OPEN_FILES
     cure = "" if enough else f"; raise it with `ulimit -Hn {OLDEST_OPEN_FILES}` for many clients"
     yield Finding("ok" if enough else "note", "open files", f"{soft}, at most {most}{cure}")
+
+
+def _shared_memory() -> Iterator[Finding]:
+    """Tell what carries pictures to worker processes, and what clients may share with the server.
+
+    The first is a file without a name, which memfd_create makes; the second lies in /dev/shm,
+    which containers often make small.
+    """
+    if hasattr(os, "memfd_create"):
+        yield Finding("ok", "worker memory", "memfd_create; not bounded by /dev/shm")
+    else:
+        yield Finding("ok", "worker memory", "unlinked files in the folder for temporary ones")
+    if SHM.is_dir():
+        room = os.statvfs(SHM)
+        size, free = room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail
+        enough = free >= SMALLEST_SHM_BYTES
+        cure = "" if enough else "; give a container more with --shm-size, for shared_memory=True"
+        told = f"{size >> 20} MiB in /dev/shm, {free >> 20} MiB free{cure}"
+        yield Finding("ok" if enough else "note", "client memory", told)

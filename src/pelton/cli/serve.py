@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import resource
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +18,9 @@ from pelton.cli.log_format import set_up_logging
 from pelton.cli.setting_flags import with_setting_flags
 from pelton.errors import LoadFailed, PeltonError
 from pelton.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pelton.loading import Loader
 
 logger = logging.getLogger("pelton.serve")
 
@@ -62,27 +67,44 @@ def _serve(settings: Settings, path: Path | None) -> None:
     set_up_logging(settings["log_format"], settings["log_level"])
     _raise_file_limit(settings["max_connections"])
 
-    from pelton.app import bind, build, load_models
-    from pelton.cli.first_request import curl_line
-    from pelton.runtimes.contract import RuntimeOptions
+    from pelton.app import bind, make_loader, unbind
 
+    loader = make_loader(settings)
+    listeners = bind(settings)
+    try:
+        _run(loader, chosen, settings, listeners)
+    finally:
+        unbind(listeners)
+    logger.info("ended")
+    _leave()
+
+
+def _run(
+    loader: Loader, path: Path, settings: Settings, listeners: Sequence[socket.socket]
+) -> None:
+    from pelton.app import build
+    from pelton.cli.first_request import curl_line
+
+    models = loader.load(path)
     host = settings["host"]
-    listener = bind(host, settings["port"])
-    models = load_models(chosen, settings.record(RuntimeOptions))
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listener.getsockname()[1]}"
+    url = f"http://{shown}:{listeners[0].getsockname()[1]}"
+    beside = "" if settings["uds"] is None else f" and at unix:{settings['uds']}"
 
     def on_ready() -> None:
-        logger.info("serving %s at %s (API: %s/docs)", ", ".join(models.names()), url, url)
+        names = ", ".join(models.names())
+        logger.info("serving %s at %s%s (API: %s/docs)", names, url, beside, url)
         logger.info("try it: %s", curl_line(url, models.metadata()))
 
-    app = build(models, settings, on_ready)
+    try:
+        app = build(models, loader, settings, on_ready)
+    except PeltonError:
+        models.close()
+        raise
     # What is there now stays: without it, each full collection would look at all of it again.
     gc.collect()
     gc.freeze()
-    app.run(listener)
-    logger.info("ended")
-    _leave()
+    app.run(listeners)
 
 
 def _chosen_path(settings: Settings, path: Path | None) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from pelton.setting_values import YES_NO
 from pelton.settings import SETTINGS, Setting
 from pelton.settings_docs import shown
 
@@ -27,7 +28,7 @@ def with_setting_flags(command: Command) -> Command:
     own = [p for p in signature.parameters.values() if p.name != "flags"]
 
     def run(**given: Any) -> None:
-        flags = {setting.name: given.pop(setting.name) for setting in SETTINGS}
+        flags = {setting.name: _text(given.pop(setting.name)) for setting in SETTINGS}
         command(**given, flags=flags)
 
     parameters = own + [_parameter(setting) for setting in SETTINGS]
@@ -37,17 +38,25 @@ def with_setting_flags(command: Command) -> Command:
     return run
 
 
+def _text(given: str | bool | None) -> str | None:
+    return str(given).lower() if isinstance(given, bool) else given
+
+
 def _parameter(setting: Setting) -> inspect.Parameter:
     told = setting.form.told
+    switch = setting.form is YES_NO
     option = typer.Option(
         None,
-        setting.flag,
+        f"{setting.flag}/--no-{setting.flag[2:]}" if switch else setting.flag,
         # A choice is shown as it is to be typed, anything else as the name of its kind.
-        metavar=told.replace(" ", "") if "|" in told else told.upper(),
+        metavar=None if switch else told.replace(" ", "") if "|" in told else told.upper(),
         help=f"{setting.help} (default: {shown(setting, setting.default)})",
         rich_help_panel=setting.group,
         show_default=False,
     )
     return inspect.Parameter(
-        setting.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=option,
+        annotation=(bool if switch else str) | None,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pelton.errors import LoadFailed
+from pelton.repository.serving_toml import BATCHING, IN_BATCHING, SERVING, over, read_serving
 from pelton.specs import TensorSpec
 from pelton.tensors import DATATYPES, MAX_DIM, MAX_RANK
 
@@ -18,6 +19,12 @@ FILE = "model.toml"
 
 MAX_BYTES = 1 << 20
 """Size above which a `model.toml` or a file of labels is not read."""
+
+_OWN = ("runtime", "file", "objects", "labels", "inputs", "outputs", "options")
+"""The keys at the top that say what the model is; those of `SERVING` say how it is served."""
+
+_RENAMED = {"intra_op_threads": "threads"}
+"""Options of before -> the keys at the top that they have become."""
 
 Labels = Mapping[str, tuple[str, ...]]
 
@@ -33,6 +40,7 @@ class ModelToml:
         outputs: declared outputs.
         labels: class names by output; the key "" holds for every output.
         options: settings for the runtime.
+        serving: how the model is served, as `ModelSpec.serving`.
     """
 
     runtime: str | None = None
@@ -41,6 +49,7 @@ class ModelToml:
     outputs: tuple[TensorSpec, ...] = ()
     labels: Labels = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    serving: Mapping[str, Any] = field(default_factory=dict)
 
     def over(self, general: ModelToml) -> ModelToml:
         """Return this file's word where it has one, and else that of a more general file."""
@@ -51,6 +60,7 @@ class ModelToml:
             outputs=self.outputs or general.outputs,
             labels=self.labels or general.labels,
             options={**general.options, **self.options},
+            serving=over(self.serving, general.serving),
         )
 
 
@@ -110,14 +120,10 @@ class _Reader:
         self._told = told
 
     def read(self, table: Mapping[str, Any]) -> ModelToml:
-        known = ("runtime", "file", "objects", "labels", "inputs", "outputs", "options")
-        self._check_keys(table, known, "")
-        options = dict(self._typed(table, "options", dict, "a table") or {})
-        if "objects" in options:
-            raise LoadFailed(f"{self._told}: write `objects` at the top, above every [table]")
-        objects = self._typed(table, "objects", bool, "true or false")
-        if objects is not None:
-            options["objects"] = objects
+        self._check_keys(table, (*_OWN, *SERVING, BATCHING), "")
+        options = self._options(table)
+        batching = self._typed(table, BATCHING, dict, "a table") or {}
+        self._check_keys(batching, tuple(IN_BATCHING), " in [batching]")
         inputs, input_labels = self._tensors(table, "inputs")
         outputs, output_labels = self._tensors(table, "outputs")
         if input_labels:
@@ -130,7 +136,17 @@ class _Reader:
             outputs=outputs,
             labels={**({"": general} if general else {}), **output_labels},
             options=options,
+            serving=read_serving(table, batching, self._told),
         )
+
+    def _options(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        options: dict[str, Any] = dict(self._typed(table, "options", dict, "a table") or {})
+        for name in options:
+            self._refuse_misplaced(_RENAMED.get(name, name))
+        objects = self._typed(table, "objects", bool, "true or false")
+        if objects is not None:
+            options["objects"] = objects
+        return options
 
     def _tensors(
         self, table: Mapping[str, Any], key: str
@@ -206,6 +222,14 @@ class _Reader:
     def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
         for key in table:
             if key not in known:
+                self._refuse_misplaced(key)
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
                 raise LoadFailed(f"{self._told}: unknown key `{key:.60}`{where}; {hint}")
+
+    def _refuse_misplaced(self, key: str) -> None:
+        """Refuse a known key that stands at another place than its own."""
+        if key == "objects" or key in SERVING:
+            raise LoadFailed(f"{self._told}: write `{key}` at the top, above every [table]")
+        if key in IN_BATCHING:
+            raise LoadFailed(f"{self._told}: write `{key}` into the table [batching]")

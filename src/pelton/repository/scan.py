@@ -188,6 +188,7 @@ def _spec(model: _Model, version: int, claims: Claims) -> ModelSpec:
         outputs=said.outputs,
         labels=said.labels,
         options=said.options,
+        serving=said.serving,
     )
 
 

@@ -34,11 +34,15 @@ class RuntimePlugin:
         suffixes: endings of the files that it loads, such as `.onnx`; a name without a leading
             dot, such as `model.py`, is a file that makes the folder around it the model.
         load: loads one model.
+        isolated: whether its models live in worker processes where nobody says otherwise, so
+            that one which crashes or hangs harms nobody else. False for code that is trusted not
+            to, and whose models keep nothing between two runs.
     """
 
     name: str
     suffixes: tuple[str, ...]
     load: Loader
+    isolated: bool = True
 
 
 def _load_onnx(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
@@ -60,7 +64,7 @@ def _load_python(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
 
 
 BUILT_IN = (
-    RuntimePlugin("onnx", (".onnx",), _load_onnx),
+    RuntimePlugin("onnx", (".onnx",), _load_onnx, isolated=False),
     RuntimePlugin("torch", (".pt2", ".pt", ".pth", ".ts", ".torchscript"), _load_torch),
     RuntimePlugin("python", ("model.py",), _load_python),
 )
@@ -138,6 +142,15 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     Raises:
         LoadFailed: the runtime is unknown or not installed, or it cannot load the model.
     """
+    return plugin_of(spec).load(spec, options)
+
+
+def plugin_of(spec: ModelSpec) -> RuntimePlugin:
+    """Return the runtime that a model's spec names.
+
+    Raises:
+        LoadFailed: there is none of that name.
+    """
     plugin = runtimes().get(spec.runtime)
     if plugin is None:
         near = difflib.get_close_matches(spec.runtime, runtimes(), n=1)
@@ -145,4 +158,4 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         raise LoadFailed(
             f"model {spec.name!r} asks for the unknown runtime {spec.runtime!r:.60}; {hint}"
         )
-    return plugin.load(spec, options)
+    return plugin

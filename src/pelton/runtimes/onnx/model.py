@@ -6,15 +6,17 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
 from pelton.runtimes.choices import own_options
-from pelton.runtimes.contract import LoadedModel, RuntimeOptions
+from pelton.runtimes.contract import LoadedModel, RuntimeOptions, Stop
 from pelton.runtimes.declared import reconcile
 from pelton.runtimes.extras import needs
+from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.onnx.file import OnnxFacts, check_external, read_facts
 from pelton.runtimes.onnx.session import device_of, open_session
 from pelton.runtimes.onnx.values import DATATYPES, as_ort_value, feeder, from_ort_value, reader
@@ -24,12 +26,14 @@ logger = logging.getLogger("pelton.runtimes")
 
 OPTIONS = {
     "device": str,
-    "intra_op_threads": int,
     "inter_op_threads": int,
     "allow_spinning": bool,
     "graph_optimization": str,
 }
 """What `[options]` of a `model.toml` may set, as in `RuntimeOptions`."""
+
+_BATCH_NAME = re.compile(r"n|b|bs|bsz|rows|samples|.*batch.*", re.IGNORECASE)
+"""How exporters and people call the axis of independent rows; any other might be a time axis."""
 
 
 def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
@@ -55,6 +59,7 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     inputs = _specs(session.get_inputs(), spec.inputs, facts, "input")
     outputs = _specs(session.get_outputs(), spec.outputs, facts, "output")
     _refuse_text_beside_bfloat16(inputs, outputs)
+    nodes = [*session.get_inputs(), *session.get_outputs()]
     metadata = ModelMetadata(
         name=spec.name,
         version=str(spec.version),
@@ -66,6 +71,8 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         model_type="ONNX",
         parameters=facts.parameters,
         size_bytes=path.stat().st_size + external_bytes,
+        batch_axis=has_batch_axis([node.shape for node in nodes])
+        and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
     )
     return OnnxModel(session, metadata, facts.zip_maps)
 
@@ -99,9 +106,28 @@ class OnnxModel:
         Raises:
             InvalidRequest: onnxruntime refuses the inputs, or a text is not UTF-8.
         """
+        return self._run(inputs, None)
+
+    def run_until(self, inputs: Mapping[str, Value], stop: Stop) -> dict[str, Value]:
+        """Compute every output unless `stop` is asked before; see `Stoppable.run_until`.
+
+        Raises:
+            InvalidRequest: as `run`.
+            Exception: onnxruntime's own, once `stop` was asked.
+        """
+        from onnxruntime import RunOptions
+
+        how = RunOptions()
+        stop.on_ask(lambda: setattr(how, "terminate", True))
+        try:
+            return self._run(inputs, how)
+        finally:
+            stop.on_ask(None)
+
+    def _run(self, inputs: Mapping[str, Value], how: Any) -> dict[str, Value]:
         feed = {name: convert(inputs[name]) for name, convert in self._feeders}
         try:
-            values = self._compute(feed)
+            values = self._compute(feed, how)
         except self._refusal as error:
             raise InvalidRequest(_refusal(str(error))) from error
         return {
@@ -112,14 +138,15 @@ class OnnxModel:
     def close(self) -> None:
         """Free the session's memory."""
         del self._session
+        give_memory_back()
 
-    def _compute(self, feed: Mapping[str, Any]) -> Sequence[Any]:
+    def _compute(self, feed: Mapping[str, Any], how: Any) -> Sequence[Any]:
         if not self._has_bfloat16:
-            arrays: Sequence[Any] = self._session.run(self._names, feed)
+            arrays: Sequence[Any] = self._session.run(self._names, feed, how)
             return arrays
         # numpy has no bfloat16, so onnxruntime's own values must carry it in and out.
         values = {name: as_ort_value(value) for name, value in feed.items()}
-        given = self._session.run_with_ort_values(self._names, values)
+        given = self._session.run_with_ort_values(self._names, values, how)
         return [from_ort_value(value) for value in given]
 
 
@@ -148,6 +175,24 @@ def _specs(
             shape = shapes.get(node.name, (-1,))
         told.append(TensorSpec(node.name, datatype, shape))
     return reconcile(told, declared, kind)
+
+
+def has_batch_axis(shapes: Sequence[Sequence[int | str | None]]) -> bool:
+    """Return whether the first axis of all tensors counts independent rows.
+
+    It does where every input and output begins with one and the same named size, which is
+    called like a batch and appears nowhere else. Only the name can tell it from, say, a time
+    axis, along which requests must not be strung together.
+
+    Args:
+        shapes: of each input and output: sizes, names of sizes, None for neither.
+    """
+    first = {shape[0] if shape else None for shape in shapes}
+    others = {size for shape in shapes for size in shape[1:]}
+    if len(first) != 1:
+        return False
+    name = first.pop()
+    return isinstance(name, str) and bool(_BATCH_NAME.fullmatch(name)) and name not in others
 
 
 def _refuse_text_beside_bfloat16(

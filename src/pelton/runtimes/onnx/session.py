@@ -51,7 +51,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Any:
         "or use the device cpu",
     )
     if device != "cpu":
-        cuda = (_CUDA, {"device_id": int(device.partition(":")[2])})
+        cuda = (_CUDA, _cuda_settings(int(device.partition(":")[2]), options))
         try:
             return _session(path, settings, [cuda, _CPU])
         except LoadFailed as error:
@@ -71,11 +71,15 @@ def session_settings(options: RuntimeOptions) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL_ONLY
-    settings.intra_op_num_threads = options.intra_op_threads
+    settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = options.inter_op_threads
     spinning = "1" if options.allow_spinning else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    if options.deterministic:
+        settings.use_deterministic_compute = True
+        # Where a tensor lies must not depend on the shapes of the requests before.
+        settings.enable_mem_pattern = False
     level = _OPTIMIZATION.get(options.graph_optimization)
     if level is None:
         raise LoadFailed(
@@ -84,6 +88,12 @@ def session_settings(options: RuntimeOptions) -> Any:
         )
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     return settings
+
+
+def _cuda_settings(device_id: int, options: RuntimeOptions) -> dict[str, Any]:
+    # By default cuDNN's algorithms are timed against each other, and a busy GPU changes who wins.
+    search = {"cudnn_conv_algo_search": "DEFAULT"} if options.deterministic else {}
+    return {"device_id": device_id, **search}
 
 
 def device_of(session: Any) -> str:

@@ -18,8 +18,10 @@ from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
 from pelton.runtimes.choices import own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
+from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.python.importing import forget, import_file, own_modules, told
 from pelton.runtimes.python.results import to_outputs
+from pelton.runtimes.python.seeds import seed_everything
 from pelton.specs import ModelMetadata, ModelSpec
 
 logger = logging.getLogger("pelton.runtimes")
@@ -78,7 +80,8 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         model_type=author.name,
         size_bytes=_folder_bytes(folder),
     )
-    return PythonRunner(metadata, author, module, own.get("concurrent", author.concurrent))
+    concurrent = own.get("concurrent", author.concurrent)
+    return PythonRunner(metadata, author, module, concurrent, seeded=options.deterministic)
 
 
 class PythonRunner:
@@ -87,12 +90,19 @@ class PythonRunner:
     quick = False
 
     def __init__(
-        self, metadata: ModelMetadata, author: Author, module: ModuleType, concurrent: bool
+        self,
+        metadata: ModelMetadata,
+        author: Author,
+        module: ModuleType,
+        concurrent: bool,
+        *,
+        seeded: bool = False,
     ) -> None:
         self.metadata = metadata
         self.concurrent = concurrent
         self._predict = author.predict
         self._module = module
+        self._seeded = seeded
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """Compute every output; see `LoadedModel.run`.
@@ -108,6 +118,8 @@ class PythonRunner:
                 raise InvalidRequest(f"input {spec.name!r} is missing")
             if not spec.shape:
                 obs[spec.name] = _scalar(obs[spec.name])
+        if self._seeded:
+            seed_everything()
         try:
             result = self._predict(obs)
         except (SystemExit, KeyboardInterrupt) as error:
@@ -119,6 +131,7 @@ class PythonRunner:
         """Let go of everything that the author's code holds."""
         forget(self._module)
         del self._predict, self._module
+        give_memory_back()
 
 
 def _run_author(folder: Path, device: str) -> tuple[ModuleType, Author]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pelton.runtimes.choices import choose_device, own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
 from pelton.runtimes.declared import reconcile
 from pelton.runtimes.extras import needs
+from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.torch.exported import load_exported
 from pelton.runtimes.torch.file import TorchFormat, torch_format
 from pelton.runtimes.torch.program import Program
@@ -27,13 +29,16 @@ logger = logging.getLogger("pelton.runtimes")
 OPTIONS = {"device": str}
 """What `[options]` of a `model.toml` may set; PyTorch's threads are the whole process's."""
 
+SEED = 0
+"""What the random numbers of each run begin with, in deterministic mode."""
+
 
 def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     """Load an exported program or a TorchScript file.
 
     Args:
         spec: the model; declared inputs and outputs must agree with the file's.
-        options: how to run it. `intra_op_threads` and `inter_op_threads` hold for the whole
+        options: how to run it. `threads` and `inter_op_threads` hold for the whole
             process; `allow_spinning` and `graph_optimization` mean nothing to PyTorch.
 
     Raises:
@@ -49,6 +54,8 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         "install PyTorch for CUDA and the driver, or use the device cpu",
     )
     _set_threads(chosen)
+    if chosen.deterministic:
+        _use_deterministic_kernels()
     program = _program(spec, form, device)
     metadata = ModelMetadata(
         name=spec.name,
@@ -66,7 +73,7 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         ),
         size_bytes=spec.path.stat().st_size,
     )
-    return TorchModel(program, metadata)
+    return TorchModel(program, metadata, seeded=chosen.deterministic)
 
 
 class TorchModel:
@@ -75,9 +82,10 @@ class TorchModel:
     concurrent = False
     quick = False
 
-    def __init__(self, program: Program, metadata: ModelMetadata) -> None:
+    def __init__(self, program: Program, metadata: ModelMetadata, *, seeded: bool = False) -> None:
         import torch
 
+        self._seeded = seeded
         self.metadata = metadata
         self._program = program
         self._device = torch.device(metadata.device)
@@ -95,6 +103,8 @@ class TorchModel:
         """
         import torch
 
+        if self._seeded:
+            torch.manual_seed(SEED)
         with torch.inference_mode():
             values = {name: self._to_tensor(name, value) for name, value in inputs.items()}
             results = self._program.call(values)
@@ -105,6 +115,7 @@ class TorchModel:
         import torch
 
         del self._program
+        give_memory_back()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -155,11 +166,24 @@ def _plain(error: Exception, path: Path) -> str:
     return said.replace(str(path), path.name)[:300]
 
 
+def _use_deterministic_kernels() -> None:
+    """Have PyTorch take kernels whose results do not depend on timing; in the whole process.
+
+    https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    import torch
+
+    # What cuBLAS needs for it, and reads when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
 def _set_threads(options: RuntimeOptions) -> None:
     import torch
 
-    if options.intra_op_threads:
-        torch.set_num_threads(options.intra_op_threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.inter_op_threads not in (0, torch.get_num_interop_threads()):
         try:
             torch.set_num_interop_threads(options.inter_op_threads)

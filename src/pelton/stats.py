@@ -1,0 +1,77 @@
+"""What `GET /stats` tells: the users' own names, and what goes on inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pelton.engine.model import ModelStatistics
+from pelton.engine.models import Models
+from pelton.monitoring.counters import Counters, Totals
+from pelton.servers.memory_budget import MemoryBudget
+
+
+class Statistics:
+    """Answers `GET /stats`."""
+
+    def __init__(self, counters: Counters, models: Models, budget: MemoryBudget) -> None:
+        self._counters = counters
+        self._models = models
+        self._budget = budget
+
+    def told(self, model: str | None) -> dict[str, Any]:
+        """Return the numbers of one model, or of the whole server, which list each model too.
+
+        Args:
+            model: the model's name, which is known, or None.
+        """
+        if model is not None:
+            return self._of_model(model)
+        return (
+            _totals(self._counters.totals(), self._counters.uptime_s())
+            | {
+                "buffered_bytes": self._budget.buffered_bytes,
+                "max_buffered_bytes": self._budget.limit_bytes,
+                "waiting_for_memory": self._budget.waiting_for_memory,
+            }
+            | {"models": {name: self._of_model(name) for name in self._models.names()}}
+        )
+
+    def _of_model(self, name: str) -> dict[str, Any]:
+        totals = self._counters.by_model()[name]
+        told = _totals(totals, self._counters.uptime_s())
+        return told | _inside(self._models.find(name).statistics())
+
+
+def _totals(totals: Totals, uptime_s: float) -> dict[str, Any]:
+    total = totals.succeeded + totals.failed
+    return {
+        "total_requests": total,
+        "successful_requests": totals.succeeded,
+        "failed_requests": totals.failed,
+        "total_inference_time": totals.compute_s,
+        "avg_inference_time": totals.compute_s / totals.succeeded if totals.succeeded else 0.0,
+        "uptime_seconds": uptime_s,
+        "requests_per_second": total / uptime_s if uptime_s else 0.0,
+        "success_rate": totals.succeeded / total if total else 0.0,
+    }
+
+
+def _inside(statistics: ModelStatistics) -> dict[str, Any]:
+    return {
+        "queue": {
+            "requests": statistics.queued_requests,
+            "rows": statistics.queued_rows,
+            "bytes": statistics.queued_bytes,
+            "expired": statistics.expired,
+            "cancelled": statistics.cancelled,
+            "refused_full": statistics.refused_full,
+        },
+        "batches": {
+            "running": statistics.running,
+            "runs": statistics.runs,
+            "rows": statistics.rows,
+            "mean_rows": statistics.mean_batch_rows,
+        },
+        "instances": {"all": statistics.instances, "alive": statistics.alive},
+        "restarts": statistics.restarts,
+    }

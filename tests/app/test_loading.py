@@ -1,0 +1,231 @@
+"""Models are loaded where and as often as was planned, and closed when one cannot be."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.fake_models import FakeModel, described
+from pelton import loading
+from pelton.engine.models import Models
+from pelton.engine.placement import SAMPLES
+from pelton.errors import LoadFailed
+from pelton.loading import Loader
+from pelton.messages import InferRequest
+from pelton.runtimes.contract import RuntimeOptions
+from pelton.serving_plan import usable_cores, with_safe_batches
+from pelton.specs import Batching, ModelSpec, Serving, TensorSpec
+from support_server import write_identity, write_matmul, write_python_model
+
+
+def loader(**serving: Any) -> Loader:
+    return Loader(Serving(**serving), RuntimeOptions(), 1 << 20, time.monotonic)
+
+
+def test_models_are_loaded_and_logged_one_by_one(tmp_path: Path, caplog) -> None:
+    write_matmul(tmp_path / "scorer/2/model.onnx", 4, 3)
+    write_matmul(tmp_path / "scorer/10/model.onnx", 5, 3)
+    write_identity(tmp_path / "echo/model.onnx", "INT64", (-1,), inputs=2)
+    (tmp_path / "scorer/model.toml").write_text(
+        "deterministic = true\nthreads = 2\n[batching]\nmax_batch_rows = 4"
+    )
+    (tmp_path / "echo/model.toml").write_text("instances = 3\n[batching]\nmax_batch_rows = 4")
+    threads = max(1, usable_cores() // 3)
+    with caplog.at_level(logging.INFO, "pelton.app"):
+        models = loader().load(tmp_path)
+    try:
+        told = [(each.name, each.version) for each in models.metadata()]
+        assert told == [("echo", "1"), ("scorer", "10")]
+        lines = [re.sub(r"\d+ ms", "N ms", record.getMessage()) for record in caplog.records]
+        assert lines == [
+            f"model echo version 1 (onnx on cpu, inline, instances 3, threads {threads}, "
+            "batches up to 4 rows; loaded in N ms): "
+            "x0 INT64 [-1], x1 INT64 [-1] -> y0 INT64 [-1], y1 INT64 [-1]",
+            "model scorer version 10 (onnx on cpu, inline, instances 1, threads 2, no batches, "
+            "deterministic; loaded in N ms): x FP32 [-1, 5] -> y FP32 [-1, 3]",
+        ]
+    finally:
+        models.close()
+
+
+class Loading:
+    """Stands for the registry: loads fakes, and fails at the model that is called `broken`."""
+
+    def __init__(self, **about_models: Any) -> None:
+        self.loaded: list[FakeModel] = []
+        self.options: list[RuntimeOptions] = []
+        self.runs = 0
+        self.fails_after = 100
+        self._about_models = about_models
+
+    def __call__(self, spec: ModelSpec, options: RuntimeOptions) -> FakeModel:
+        if spec.name == "broken" or len(self.loaded) == self.fails_after:
+            raise LoadFailed(f"model {spec.name!r} is broken")
+        metadata = described(TensorSpec("x", "FP32", (2,)), name=spec.name)
+        self.options.append(options)
+        self.loaded.append(FakeModel(self._run, metadata, **self._about_models))
+        return self.loaded[-1]
+
+    def _run(self, inputs: Any) -> dict[str, Any]:
+        self.runs += 1
+        return dict(inputs)
+
+    def closed(self) -> list[tuple[str, int]]:
+        return [(each.metadata.name, each.closed) for each in self.loaded]
+
+
+def instances_of(models: Models, name: str) -> int:
+    return models.find(name).statistics().instances
+
+
+def test_a_broken_model_closes_those_that_were_loaded_before(tmp_path, monkeypatch) -> None:
+    for name in ("a", "b", "broken", "c"):
+        write_identity(tmp_path / name / "model.onnx")
+    registry = Loading()
+    monkeypatch.setattr(loading.registry, "load", registry)
+    with pytest.raises(LoadFailed, match="model 'broken' is broken"):
+        loader().load(tmp_path)
+    assert sorted(registry.closed()) == [("a", 1), ("b", 1)]
+
+
+def test_one_that_may_be_shared_is_loaded_once_for_all_instances(tmp_path, monkeypatch) -> None:
+    registry = Loading(concurrent=True)
+    monkeypatch.setattr(loading.registry, "load", registry)
+    models = loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
+    assert instances_of(models, "m") == 3
+    models.close()
+    assert registry.closed() == [("m", 1)]
+
+
+def test_one_that_may_not_be_shared_is_loaded_for_each_instance(tmp_path, monkeypatch) -> None:
+    registry = Loading(concurrent=False)
+    monkeypatch.setattr(loading.registry, "load", registry)
+    models = loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
+    assert instances_of(models, "m") == 3
+    models.close()
+    assert registry.closed() == [("m", 1)] * 3
+
+
+def test_one_that_may_not_be_shared_has_one_instance_by_itself(tmp_path, monkeypatch) -> None:
+    registry = Loading(concurrent=False)
+    monkeypatch.setattr(loading.registry, "load", registry)
+    models = loader().load(write_identity(tmp_path / "m.onnx"))
+    assert instances_of(models, "m") == 1
+    models.close()
+
+
+def test_a_copy_that_cannot_be_loaded_closes_the_others(tmp_path, monkeypatch) -> None:
+    registry = Loading(concurrent=False)
+    registry.fails_after = 2
+    monkeypatch.setattr(loading.registry, "load", registry)
+    with pytest.raises(LoadFailed, match="model 'm' is broken"):
+        loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
+    assert registry.closed() == [("m", 1), ("m", 1)]
+
+
+def test_models_are_warmed_up_with_the_options_that_were_planned(tmp_path, monkeypatch) -> None:
+    registry = Loading(quick=True)
+    monkeypatch.setattr(loading.registry, "load", registry)
+    models = loader(threads=3).load(write_identity(tmp_path / "m.onnx"))
+    assert models.names() == ["m"]
+    assert registry.options == [RuntimeOptions(threads=3)]
+    assert registry.runs == SAMPLES + 1
+    models.close()
+
+
+def test_a_path_without_models_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LoadFailed, match="does not exist"):
+        loader().load(tmp_path / "nowhere")
+    with pytest.raises(LoadFailed, match="there is no model in"):
+        loader().load(tmp_path)
+
+
+def test_without_worker_processes_there_is_no_arena(tmp_path: Path) -> None:
+    one = loader()
+    one.load(write_identity(tmp_path / "m.onnx")).close()
+    assert one.arena is None
+
+
+COUNTING = """
+import os
+
+class Counting:
+    def load(self, path, device):
+        self.runs = 0
+
+    def predict(self, inputs):
+        self.runs += 1
+        return {"pid": os.getpid(), "runs": self.runs}
+"""
+
+
+async def test_python_lives_in_a_worker_process(tmp_path: Path) -> None:
+    write_python_model(tmp_path, COUNTING)
+    one = loader()
+    models = one.load(tmp_path)
+    try:
+        one.watch()
+        (name,) = models.names()
+        told = [
+            (await models.find(name).run({}, InferRequest(name, {})))[0].outputs for _ in range(2)
+        ]
+    finally:
+        models.close()
+    assert told[0]["pid"] == told[1]["pid"] != os.getpid()
+    assert [each["runs"] for each in told] == [1, 2]
+    assert one.arena is not None
+
+
+async def test_python_may_be_told_to_live_in_the_server(tmp_path: Path) -> None:
+    write_python_model(tmp_path, COUNTING)
+    (tmp_path / "model.toml").write_text('isolation = "inline"')
+    one = loader(isolation="process")
+    models = one.load(tmp_path)
+    (name,) = models.names()
+    answer, _ = await models.find(name).run({}, InferRequest(name, {}))
+    models.close()
+    assert answer.outputs["pid"] == os.getpid()
+    assert one.arena is None
+
+
+async def test_onnx_may_live_in_worker_processes(tmp_path: Path) -> None:
+    one = loader(isolation="process", instances=2)
+    models = one.load(write_identity(tmp_path / "m.onnx"))
+    try:
+        one.watch()
+        x = np.array([1.5, -2.0], np.float32)
+        answer, _ = await models.find("m").run({"x": x}, InferRequest("m", {}))
+        assert models.find("m").statistics().alive == 2
+    finally:
+        models.close()
+    assert answer.outputs["y"].tolist() == [1.5, -2.0]
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+ROWS = TensorSpec("x", "FP32", (-1, 3))
+FIXED = TensorSpec("x", "FP32", (3,))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "own", "rows"),
+    [
+        ((ROWS, ROWS), {}, 16),
+        ((ROWS, FIXED), {}, 1),
+        ((), {}, 1),
+        ((FIXED,), {"max_batch_rows": 16}, 16),
+        ((), {"max_batch_rows": 16}, 16),
+    ],
+)
+def test_the_servers_bound_holds_where_first_sizes_are_open(tensors, own, rows) -> None:
+    spec = ModelSpec("m", 1, Path("m"), "python", serving={"batching": own} if own else {})
+    serving = Serving(batching=Batching(max_batch_rows=16, max_delay_ms=2.0))
+    safe = with_safe_batches(serving, spec, described(*tensors))
+    assert safe.batching == Batching(max_batch_rows=rows, max_delay_ms=2.0)

@@ -1,0 +1,112 @@
+"""What `GET /stats` tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.fake_models import FakeClock, FakeModel, described, model_of
+from pelton.engine.models import Models
+from pelton.errors import Code
+from pelton.messages import InferRequest, Observed, Timing
+from pelton.monitoring.counters import Counters
+from pelton.servers.memory_budget import MemoryBudget
+from pelton.specs import TensorSpec
+from pelton.stats import Statistics
+
+X = TensorSpec("x", "FP32", (-1,))
+
+
+def served(*names: str) -> Models:
+    clock = FakeClock()
+    return Models(model_of(FakeModel(metadata=described(X, name=name)), clock) for name in names)
+
+
+def statistics(models: Models, clock: FakeClock) -> tuple[Statistics, Counters]:
+    counters = Counters(clock)
+    for name in models.names():
+        counters.know(name)
+    return Statistics(counters, models, MemoryBudget(4096)), counters
+
+
+def counted() -> Statistics:
+    clock = FakeClock(0.0)
+    told, counters = statistics(served("robot", "idle"), clock)
+    for seconds in (0.5, 1.5, 1.0):
+        counters.observe(Observed("robot", None, Timing(queue_s=9.0, compute_s=seconds)))
+    counters.observe(Observed("robot", Code.INVALID_INPUT, Timing()))
+    counters.observe(Observed("guess", Code.NOT_FOUND, Timing()))
+    clock.now_s = 10.0
+    return told
+
+
+INSIDE: dict[str, Any] = {
+    "queue": {
+        "requests": 0,
+        "rows": 0,
+        "bytes": 0,
+        "expired": 0,
+        "cancelled": 0,
+        "refused_full": 0,
+    },
+    "batches": {"running": 0, "runs": 0, "rows": 0, "mean_rows": 0.0},
+    "instances": {"all": 2, "alive": 2},
+    "restarts": 0,
+}
+ROBOT = {
+    "total_requests": 4,
+    "successful_requests": 3,
+    "failed_requests": 1,
+    "total_inference_time": 3.0,
+    "avg_inference_time": 1.0,
+    "uptime_seconds": 10.0,
+    "requests_per_second": 0.4,
+    "success_rate": 0.75,
+}
+IDLE = {
+    "total_requests": 0,
+    "successful_requests": 0,
+    "failed_requests": 0,
+    "total_inference_time": 0.0,
+    "avg_inference_time": 0.0,
+    "uptime_seconds": 10.0,
+    "requests_per_second": 0.0,
+    "success_rate": 0.0,
+}
+MEMORY = {"buffered_bytes": 0, "max_buffered_bytes": 4096, "waiting_for_memory": 0}
+
+
+def test_statistics_of_one_model() -> None:
+    told = counted()
+    assert told.told("robot") == ROBOT | INSIDE
+    assert told.told("idle") == IDLE | INSIDE
+
+
+def test_statistics_of_all() -> None:
+    assert counted().told(None) == ROBOT | MEMORY | {
+        "total_requests": 5,
+        "failed_requests": 2,
+        "requests_per_second": 0.5,
+        "success_rate": 0.6,
+        "models": {"robot": ROBOT | INSIDE, "idle": IDLE | INSIDE},
+    }
+
+
+def test_statistics_in_the_very_first_moment() -> None:
+    told, _ = statistics(Models(), FakeClock())
+    assert told.told(None) == IDLE | MEMORY | {"uptime_seconds": 0.0, "models": {}}
+
+
+async def test_runs_are_counted() -> None:
+    models = served("robot")
+    told, _ = statistics(models, FakeClock())
+    for _ in range(3):
+        await models.find("robot").run({}, InferRequest("robot", {}))
+    assert told.told("robot")["batches"] == {"running": 0, "runs": 3, "rows": 3, "mean_rows": 1.0}
+    models.close()
+
+
+def test_what_is_held_is_told() -> None:
+    budget = MemoryBudget(4096)
+    told = Statistics(Counters(FakeClock()), Models(), budget)
+    assert budget.take(1000)
+    assert told.told(None)["buffered_bytes"] == 1000
