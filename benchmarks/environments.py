@@ -18,6 +18,21 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PELTON = Path(sys.executable).with_name("pelton")
 
+WORKER = """\
+isolation = "process"
+
+[[inputs]]
+name = "image"
+datatype = "UINT8"
+shape = [-1, -1, -1, 3]
+
+[[outputs]]
+name = "actions"
+datatype = "FP32"
+shape = [16, 6]
+"""
+"""Declares what `peers/observation.py` takes, so that it can be asked over OIP."""
+
 
 class Missing(Exception):
     """Something that a scenario needs is not there; the message is one sentence with the cure."""
@@ -80,9 +95,11 @@ def make_models() -> Path:
     folder = home() / "models"
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([python_of("models"), HERE / "peers" / "make_models.py", folder], check=True)
-    policy = folder / "payload" / "policy" / "1"
-    policy.mkdir(parents=True)
-    shutil.copyfile(HERE / "peers" / "observation.py", policy / "model.py")
+    for name, declared in (("policy", ""), ("worker", WORKER)):
+        model = folder / "payload" / name
+        (model / "1").mkdir(parents=True)
+        shutil.copyfile(HERE / "peers" / "observation.py", model / "1" / "model.py")
+        (model / "model.toml").write_text(declared)
     return folder
 
 

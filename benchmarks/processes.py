@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 START_S = 60.0
 STOP_S = 10.0
@@ -55,7 +57,13 @@ class Process:
                 env=os.environ | dict(environment or {}),
                 cwd=log.parent,
                 text=True,
+                start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """The program's process; what it starts itself has the same process group."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +74,10 @@ class Process:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the program and whatever it has started; once is enough, and twice does no harm."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -75,6 +87,9 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # Workers that outlive their server would take their part of the next scenario's cores.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def fail(self, what: str) -> RuntimeError:
         """Return an error that ends with the last lines of the log."""
@@ -131,17 +146,28 @@ class Client(Process):
 
     def measure(self, shape: Sequence[int], warm_up: int, count: int) -> list[int]:
         """Send requests with a picture of `shape` and return nanoseconds for `count` of them."""
-        pipes = self._process
-        assert pipes.stdin is not None, "clients are started with pipes"
-        assert pipes.stdout is not None, "clients are started with pipes"
-        order = json.dumps({"shape": list(shape), "warm_up": warm_up, "count": count})
+        order = {"shape": list(shape), "warm_up": warm_up, "count": count}
+        times_ns: list[int] = self.ask(order)
+        return times_ns
+
+    def ask(self, order: Mapping[str, Any]) -> Any:
+        """Give an order and return the answer to it."""
+        self.tell(order)
+        return self.answer()
+
+    def tell(self, order: Mapping[str, Any]) -> None:
+        """Give an order and do not wait."""
+        assert self._process.stdin is not None, "clients are started with pipes"
         try:
-            pipes.stdin.write(order + "\n")
-            pipes.stdin.flush()
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
         except BrokenPipeError:
             raise self.fail("a client ended") from None
-        answer = pipes.stdout.readline()
-        if not answer:
+
+    def answer(self) -> Any:
+        """Return the answer to the oldest order that has not been answered."""
+        assert self._process.stdout is not None, "clients are started with pipes"
+        line = self._process.stdout.readline()
+        if not line:
             raise self.fail("a client ended")
-        times_ns: list[int] = json.loads(answer)
-        return times_ns
+        return json.loads(line)

@@ -11,6 +11,8 @@ from typing import Any
 
 import environments
 import machine
+import picture
+from picture import Picture
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = RESULTS / "latest.md"
@@ -31,19 +33,21 @@ class Target:
 
     Attributes:
         claim: what is compared, such as `OIP at HD / bare TCP`.
-        value: what was measured.
+        value: what was measured; None where one side of it could not be.
         limit: what it may be at most, or must be at least.
         at_most: which of the two.
     """
 
     claim: str
-    value: float
+    value: float | None
     limit: float
     at_most: bool
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is on the right side of its limit."""
+        """Whether the figure was measured, and is on the right side of its limit."""
+        if self.value is None:
+            return False
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
 
@@ -58,6 +62,8 @@ class Result:
         targets: what was to be reached.
         versions: what was compared, package by package.
         samples: every single figure.
+        pictures: diagrams of them.
+        absent: who could not be measured, and why.
     """
 
     scenario: str
@@ -66,6 +72,8 @@ class Result:
     targets: list[Target]
     versions: dict[str, str]
     samples: dict[str, Any] = field(repr=False)
+    pictures: list[Picture] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def keep(result: Result, described: dict[str, str], *, quick: bool) -> Path:
@@ -81,8 +89,12 @@ def keep(result: Result, described: dict[str, str], *, quick: bool) -> Path:
         "machine": described,
         **asdict(result),
         "targets": [asdict(target) | {"reached": target.reached} for target in result.targets],
+        "pictures": [drawn.name for drawn in result.pictures],
     }
     path.write_text(_lines(record))
+    origin = {"date": today, "commit": record["commit"], "processor": described["processor"]}
+    for drawn in result.pictures:
+        picture.keep(drawn, origin, quick=quick)
     return path
 
 
@@ -100,6 +112,10 @@ def render(record: dict[str, Any]) -> str:
     parts.append("\n".join(f"- {sentence}" for sentence in record["method"]))
     for table in record["tables"]:
         parts += [f"**{table['title']}**", _grid(table["columns"], table["rows"])]
+    for name, reason in record.get("absent", {}).items():
+        parts.append(f"**Not measured: {name}.** {reason}")
+    for name in record.get("pictures", []):
+        parts.append(f"![{name}](../../docs/benchmarks/{name}.png)")
     parts += ["**Targets**", _grid(["", "measured", "target", ""], _target_rows(record["targets"]))]
     parts.append("Versions: " + ", ".join(f"{n} {v}" for n, v in record["versions"].items()))
     return "\n\n".join(parts) + "\n"
@@ -119,7 +135,7 @@ def _target_rows(targets: Iterable[dict[str, Any]]) -> list[list[str]]:
     return [
         [
             target["claim"],
-            f"{target['value']:.2f}",
+            "not measured" if target["value"] is None else f"{target['value']:.2f}",
             f"{'at most' if target['at_most'] else 'at least'} {target['limit']:.2f}",
             "reached" if target["reached"] else "**missed**",
         ]

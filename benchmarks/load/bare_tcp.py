@@ -26,7 +26,7 @@ def main(port: int) -> None:
     answer = bytearray(ANSWER_BYTES)
 
     def prepare(image: Image) -> Ask:
-        head, body = struct.pack("<Q", image.nbytes), memoryview(image).cast("B")
+        head, body = struct.pack("<Q", image.nbytes), image.data.cast("B")
 
         def ask() -> None:
             send_all(connection, head, body)

@@ -1,37 +1,20 @@
 """Open Inference Protocol with binary tensors from a bare socket: measures the server alone.
 
+    python oip_socket.py PORT MODEL
+
 Head and JSON are made once for each size of picture; the answer is read whole and checked.
 """
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 from typing import Any
 
 import numpy as np
+import oip
 from bare_tcp import send_all
 from drive import Ask, Image, take_orders
-
-MODEL = "pixels"
-
-
-def head_of(image: Image, port: int) -> bytes:
-    tensor = {
-        "name": "image",
-        "datatype": "UINT8",
-        "shape": list(image.shape),
-        "parameters": {"binary_data_size": image.nbytes},
-    }
-    question = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    return (
-        f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\n"
-        f"Host: 127.0.0.1:{port}\r\n"
-        "Content-Type: application/octet-stream\r\n"
-        f"Inference-Header-Content-Length: {len(question)}\r\n"
-        f"Content-Length: {len(question) + image.nbytes}\r\n\r\n"
-    ).encode() + question
 
 
 class Answers:
@@ -64,13 +47,13 @@ class Answers:
         return count
 
 
-def main(port: int) -> None:
+def main(port: int, model: str) -> None:
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     answers = Answers(connection)
 
     def prepare(image: Image) -> Ask:
-        head, body = head_of(image, port), memoryview(image).cast("B")
+        head, body = oip.head(model, "image", image, {}), image.data.cast("B")
 
         def ask() -> Any:
             send_all(connection, head, body)
@@ -83,4 +66,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -3,7 +3,8 @@
     python make_models.py FOLDER
 
 `payload/pixels/1/model.onnx` takes pictures (uint8 [n, h, w, 3]) and returns 32 pixels of one row
-(float32 [16, 6]); `small.onnx` multiplies float32 [n, 64] by a matrix to float32 [n, 8].
+(float32 [16, 6]); `small.onnx` multiplies float32 [n, 64] by a matrix to float32 [n, 8];
+`cnn.onnx` is a ResNet-18.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import resnet
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper, save_model
 
 Constants = dict[str, np.ndarray]
@@ -66,6 +68,7 @@ if __name__ == "__main__":
     for path, model in (
         (folder / "payload" / "pixels" / "1" / "model.onnx", pixels()),
         (folder / "small.onnx", small()),
+        (folder / "cnn.onnx", resnet.resnet18()),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(model, path)

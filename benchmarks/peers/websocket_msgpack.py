@@ -1,6 +1,8 @@
 """A policy server as openpi builds it: WebSocket, msgpack with numpy arrays, nothing compressed.
 
-python websocket_msgpack.py PORT
+    python websocket_msgpack.py PORT [MODEL]
+
+Without the path of an ONNX model it runs the model of the scenario `payload`.
 """
 
 from __future__ import annotations
@@ -8,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import dict_models
 import msgpack
 import msgpack_numpy
-from observation import model_inference
 from websockets.asyncio.server import ServerConnection, serve
+
+model = dict_models.chosen(sys.argv[2:])
 
 
 async def answer(connection: ServerConnection) -> None:
     async for message in connection:
         obs = msgpack.unpackb(message, object_hook=msgpack_numpy.decode)
-        action = {"actions": model_inference(obs)}
+        action = {"actions": model(obs)}
         await connection.send(msgpack.packb(action, default=msgpack_numpy.encode))
 
 

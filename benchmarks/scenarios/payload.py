@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
+import numpy as np
+
 import environments
 from environments import HERE
+from picture import Line, Picture
 from processes import Client, Server, free_port
 from report import Result, Table, Target
 
@@ -41,22 +44,27 @@ class Row:
         server: which of the servers answers.
         client: the program of `load/`.
         peer: whose environment the client runs in; empty for Pelton's own.
+        told: what the client is told besides the port.
     """
 
     name: str
     server: str
     client: str
     peer: str = ""
+    told: str = ""
 
 
 BARE = Row("bare loopback TCP", "bare_tcp", "bare_tcp.py")
-SOCKET = Row("Pelton, OIP from a bare socket", "pelton", "oip_socket.py")
+SOCKET = Row("Pelton, OIP from a bare socket", "pelton", "oip_socket.py", told="pixels")
+WORKER = Row("Pelton, the same to a worker process", "pelton", "oip_socket.py", told="worker")
+SHARED = Row("Pelton, Unix socket, shared memory", "pelton", "pelton_shared.py", told="pelton.sock")
 CLIENT = Row("Pelton, OIP through pelton.Client", "pelton", "pelton_oip.py")
 PICKLE = Row("Pelton, /infer pickle through its client", "pelton", "pelton_pickle_onnx.py")
 POLICY = Row("Pelton, /infer pickle, model in Python", "pelton", "pelton_pickle.py")
 FLASK = Row("Flask + pickle", "flask", "flask_pickle.py", "flask")
 WEBSOCKET = Row("WebSocket + msgpack", "websocket", "websocket_msgpack.py", "websocket")
-ROWS = (BARE, SOCKET, CLIENT, PICKLE, POLICY, FLASK, WEBSOCKET)
+ROWS = (BARE, SOCKET, WORKER, SHARED, CLIENT, PICKLE, POLICY, FLASK, WEBSOCKET)
+SHARED_MS = 0.4
 
 
 def run(*, quick: bool) -> Result:
@@ -81,6 +89,7 @@ def run(*, quick: bool) -> Result:
         targets=_targets(samples),
         versions=_versions(),
         samples=samples,
+        pictures=[_picture(samples)],
     )
 
 
@@ -89,7 +98,7 @@ def _start_servers(stack: ExitStack) -> dict[str, int]:
     here, peers = Path(sys.executable), HERE / "peers"
     commands: dict[str, list[str | Path]] = {
         "bare_tcp": [here, peers / "bare_tcp.py"],
-        "pelton": [environments.PELTON, "serve", models, "--port"],
+        "pelton": [environments.PELTON, "serve", models, "--uds", SHARED.told, "--port"],
         "flask": [environments.python_of("flask"), peers / "flask_pickle.py"],
         "websocket": [environments.python_of("websocket"), peers / "websocket_msgpack.py"],
     }
@@ -103,10 +112,9 @@ def _start_servers(stack: ExitStack) -> dict[str, int]:
 
 def _start_client(stack: ExitStack, row: Row, port: int) -> Client:
     python = environments.python_of(row.peer) if row.peer else Path(sys.executable)
-    log = environments.home() / "logs" / f"payload-client-{row.client}.log"
-    return stack.enter_context(
-        Client([python, HERE / "load" / row.client, str(port)], log, piped=True)
-    )
+    log = environments.home() / "logs" / f"payload-client-{row.client}-{row.told}.log"
+    command: list[str | Path] = [python, HERE / "load" / row.client, str(port), row.told]
+    return stack.enter_context(Client(command, log, piped=True))
 
 
 def median_ms(samples: Samples, size: str, row: Row) -> float:
@@ -155,7 +163,14 @@ def _megabytes(shape: tuple[int, ...]) -> str:
 
 def _targets(samples: Samples) -> list[Target]:
     return [
-        *_limits(samples, SOCKET, BARE, 1.4, BIG),
+        *_limits(samples, SOCKET, BARE, 1.3, BIG),
+        *_limits(samples, WORKER, BARE, 1.6, BIG),
+        *(
+            Target(
+                f"{SHARED.name}, {s}, ms", median_ms(samples, s, SHARED), SHARED_MS, at_most=True
+            )
+            for s in SIZES
+        ),
         *_limits(samples, SOCKET, FLASK, 1 / 3, tuple(SIZES)),
         *_limits(samples, CLIENT, BARE, 1.5, BIG),
         *_limits(samples, PICKLE, BARE, 1.6, BIG),
@@ -172,6 +187,29 @@ def _limits(
     ]
 
 
+def _picture(samples: Samples) -> Picture:
+    sizes_mb = {size: float(np.prod(shape)) / 1e6 for size, shape in SIZES.items()}
+    return Picture(
+        "payload-by-size",
+        "A picture to the model and back",
+        "median of one request at a time over one kept connection",
+        "size of the picture",
+        "ms",
+        lines=[
+            Line(
+                row.name,
+                list(sizes_mb.values()),
+                [median_ms(samples, size, row) for size in SIZES],
+                reference=row == BARE,
+            )
+            for row in (BARE, SOCKET, WORKER, SHARED, FLASK, WEBSOCKET)
+        ],
+        x_log=True,
+        y_log=True,
+        x_ticks={f"{size}\n{mb:.1f} MB": mb for size, mb in sizes_mb.items()},
+    )
+
+
 def _method(rounds: int) -> list[str]:
     counts = ", ".join(f"{count} at {size}" for size, count in REQUESTS.items())
     return [
@@ -179,9 +217,12 @@ def _method(rounds: int) -> list[str]:
         f"to warm up, then {counts}, one after another over one kept connection",
         "timed from having the array to having the model's 384 bytes as an array; medians over all "
         "requests",
-        "the model reads 32 pixels: ONNX for OIP and the first pickle row, Python, with an "
-        "instruction and a state beside the picture, for the others; the first answer of each row "
-        "at each size is compared with what the model should give",
+        "the model reads 32 pixels: ONNX in the server for OIP and the first pickle row; Python, "
+        "with an instruction and a state beside the picture, for the others; Pelton runs models in "
+        "Python in a worker process; the first answer of each row at each size is compared with "
+        "what the model should give",
+        "over the Unix socket the picture lies in memory of `client.empty`, written once before "
+        "the clock starts, as a camera or a decoder would write into it",
     ]
 
 

@@ -6,159 +6,181 @@ a few seconds, in random order, so that a busy moment of the machine does not hi
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
 import environments
 from environments import HERE
-from peers.launch import PEERS
-from processes import Server
+from generators import Generators
+from peers import launch
+from peers.start import Started, reason, start_all
+from peers.table import PACKAGES, PEERS
+from picture import Picture
+from processes import Client
 from report import Result, Table, Target
+from scenarios import small_rows
+from scenarios.small_rows import (
+    DIRECT,
+    FASTAPI,
+    LIMIT,
+    LITSERVE,
+    MLSERVER,
+    MOSEC,
+    PELTON,
+    PELTON_JSON,
+    PELTON_OURS,
+    TRITON,
+    Row,
+)
 
-Floats = npt.NDArray[np.float32]
-Samples = dict[str, dict[str, list[dict[str, int]]]]
-"""Row -> connections -> round -> what wrk counted."""
+Samples = dict[str, dict[str, list[dict[str, float]]]]
+"""Row -> connections -> round -> what was counted."""
 
 CONNECTIONS = (1, 32)
-OIP_PATH = "/v2/models/small/infer"
 
-
-@dataclass(frozen=True)
-class Row:
-    """One server and one way to write the same question.
-
-    Attributes:
-        name: as the table shows it.
-        server: which of the peers answers.
-        path: where the question goes.
-        headers: what it says of itself.
-        body: the question.
-    """
-
-    name: str
-    server: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    def answer_of(self, headers: http.client.HTTPMessage, body: bytes) -> Floats:
-        """Read the model's output from an answer, float32 [1, 8]."""
-        json_bytes = headers.get("Inference-Header-Content-Length")
-        if json_bytes is not None:
-            return np.frombuffer(body, np.float32, offset=int(json_bytes)).reshape(1, 8)
-        answer = json.loads(body)
-        values = answer["y"] if "y" in answer else answer["outputs"][0]["data"]
-        return np.array(values, np.float32).reshape(1, 8)
-
-
-def questions() -> list[Row]:
-    """Return the rows, all with the same 64 numbers."""
-    x = np.random.default_rng(0).normal(size=(1, 64)).round(4)
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 64]}
-    binary_head = {
-        "inputs": [tensor | {"parameters": {"binary_data_size": 256}}],
-        "parameters": {"binary_data_output": True},
-    }
-    head = json.dumps(binary_head).encode()
-    binary = {
-        "Content-Type": "application/octet-stream",
-        "Inference-Header-Content-Length": str(len(head)),
-    }
-    as_json = {"Content-Type": "application/json"}
-    oip = json.dumps({"inputs": [tensor | {"data": x.ravel().tolist()}]}).encode()
-    plain = json.dumps({"x": x.tolist()}).encode()
-    packed = head + x.astype(np.float32).tobytes()
-    return [
-        Row("Pelton, OIP binary", "pelton", OIP_PATH, binary, packed),
-        Row("Pelton, OIP JSON", "pelton", OIP_PATH, as_json, oip),
-        Row("FastAPI + uvicorn, def handler, JSON", "fastapi", "/predict", as_json, plain),
-        Row("FastAPI + uvicorn, async handler, JSON", "fastapi-async", "/predict", as_json, plain),
-        Row("MLServer, OIP JSON", "mlserver", OIP_PATH, as_json, oip),
-        Row("MLServer without worker, OIP JSON", "mlserver-0", OIP_PATH, as_json, oip),
-    ]
+TARGETS = (
+    (TRITON, 32, 1.2),
+    (MOSEC, 32, 1.0),
+    (MLSERVER, 32, 12.0),
+    (LITSERVE, 32, 20.0),
+    (FASTAPI, 32, 4.0),
+)
+LATENCY_TARGETS = ((TRITON, 0.5), (FASTAPI, 0.5))
 
 
 def run(*, quick: bool) -> Result:
     """Drive every row with 1 and 32 connections."""
     environments.require_pelton()
-    wrk = environments.require_wrk()
-    rounds, seconds = (2, 1) if quick else (9, 3)
-    rows = questions()
-    samples: Samples = {row.name: {str(count): [] for count in CONNECTIONS} for row in rows}
-    turns = [(row, count) for row in rows for count in CONNECTIONS]
-    order = random.Random(0)
+    tools = _Tools(environments.require_wrk(), seconds=1 if quick else 2)
+    rounds = 2 if quick else 7
+    model = environments.make_models() / "small.onnx"
     with ExitStack() as stack:
-        ports = _start_servers(stack)
-        _check_answers(rows, ports)
-        for row in rows:
-            _drive(wrk, row, ports[row.server], 32, seconds)
-        for number in range(rounds):
-            print(f"small: round {number + 1} of {rounds}", flush=True)
-            for row, count in order.sample(turns, len(turns)):
-                counted = _drive(wrk, row, ports[row.server], count, seconds)
-                samples[row.name][str(count)].append(counted)
+        peers = [*PEERS.items(), ("bare", launch.bare_http)]
+        started = start_all(stack, peers, model, "small")
+        if "pelton" in started.absent:
+            raise RuntimeError(started.absent["pelton"])
+        rows = small_rows.questions(started.ports)
+        tools.open(stack, rows, started.ports, model)
+        _check_answers(rows, started.ports)
+        samples = _rounds(tools, [*(row.name for row in rows), DIRECT], rounds, started.absent)
     return Result(
         scenario="small",
-        method=_method(rounds, seconds),
+        method=_method(rounds, tools.seconds),
         tables=[_table(samples)],
-        targets=_targets(samples, [row.name for row in rows]),
-        versions=_versions(),
+        targets=_targets(samples),
+        versions=_versions(started),
         samples=samples,
+        pictures=[_picture(samples)],
+        absent=started.absent,
     )
 
 
-def _start_servers(stack: ExitStack) -> dict[str, int]:
-    model = environments.make_models() / "small.onnx"
-    ports = {}
-    for name, launch_of in PEERS.items():
-        launch = launch_of(model)
-        log = environments.home() / "logs" / f"small-{name}.log"
-        server = stack.enter_context(Server(launch.command, log, launch.environment))
-        server.wait_for_ready(launch.port, launch.ready_path)
-        ports[name] = launch.port
-    return ports
+def _rounds(tools: _Tools, names: list[str], rounds: int, absent: dict[str, str]) -> Samples:
+    """Drive every row in every round; a peer that fails is left out of the rest, and said so."""
+    samples: Samples = {name: {str(count): [] for count in CONNECTIONS} for name in names}
+    order = random.Random(0)
+    turns = [(name, count) for name in names for count in CONNECTIONS]
+    for number in range(rounds + 1):
+        print(f"small: round {number} of {rounds}", flush=True)
+        for name, count in order.sample(turns, len(turns)):
+            if name not in samples:
+                continue
+            try:
+                counted = tools.drive(name, count)
+            except RuntimeError as error:
+                if name in (PELTON, PELTON_JSON, PELTON_OURS):
+                    raise
+                absent[name] = reason(error)
+                del samples[name]
+            else:
+                if number:  # the first round warms everything up
+                    samples[name][str(count)].append(counted)
+    return samples
+
+
+class _Tools:
+    """What asks: wrk, our generator, or nobody but a loop around the model."""
+
+    def __init__(self, wrk: Path, seconds: int) -> None:
+        self._wrk = wrk
+        self.seconds = seconds
+        self._rows: dict[str, tuple[Row, int]] = {}
+        self._generators: dict[str, Generators] = {}
+        self._direct: Client
+
+    def open(self, stack: ExitStack, rows: list[Row], ports: dict[str, int], model: Path) -> None:
+        """Start what lives through the whole run."""
+        log = environments.home() / "logs" / "small-direct.log"
+        command: list[str | Path] = [sys.executable, HERE / "load" / "direct_onnx.py", model]
+        self._direct = stack.enter_context(Client(command, log, piped=True))
+        for row in rows:
+            port = ports[row.server]
+            self._rows[row.name] = (row, port)
+            if row.framing:
+                ours = Generators(f"small-{row.server}", port, row.request(), row.framing)
+                self._generators[row.name] = stack.enter_context(ours)
+
+    def drive(self, name: str, connections: int) -> dict[str, float]:
+        """Measure one row."""
+        if name == DIRECT:
+            return self._call()
+        if name in self._generators:
+            return self._generate(name, connections)
+        return self._run_wrk(*self._rows[name], connections)
+
+    def _call(self) -> dict[str, float]:
+        order = {"sessions": 1, "threads": 1, "callers": 1, "batch": 1, "seconds": self.seconds}
+        found: dict[str, float] = self._direct.ask(order)
+        duration_us = found.pop("seconds") * 1e6
+        return {"requests": found.pop("rows"), "duration_us": duration_us, **found}
+
+    def _generate(self, name: str, connections: int) -> dict[str, float]:
+        answers = self._generators[name].closed(connections, self.seconds)
+        answers.require_ok(name)
+        return {
+            "requests": len(answers.status),
+            "duration_us": float((answers.due_s + answers.latency_s).max()) * 1e6,
+            "median_us": answers.latency_ms(50) * 1e3,
+            "p99_us": answers.latency_ms(99) * 1e3,
+        }
+
+    def _run_wrk(self, row: Row, port: int, connections: int) -> dict[str, float]:
+        body = environments.home() / "question"
+        body.write_bytes(row.body)
+        load = (f"-c{connections}", f"-d{self.seconds}s", "-t1", "--latency", "--timeout", "10s")
+        script = (HERE / "load" / "post.lua", f"http://127.0.0.1:{port}{row.path}", "--", body)
+        headers = [f"{name}: {value}" for name, value in row.headers.items()]
+        command: list[str | Path] = [self._wrk, *load, "-s", *script, *headers]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+        counted: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+        if counted["errors"]:
+            raise RuntimeError(f"{row.name}: {counted['errors']} requests failed")
+        return counted
 
 
 def _check_answers(rows: list[Row], ports: dict[str, int]) -> None:
     """Ask each row once: all must answer the same 8 numbers."""
-    answers = []
+    answers = {}
     for row in rows:
-        connection = http.client.HTTPConnection("127.0.0.1", ports[row.server], timeout=10)
-        connection.request("POST", row.path, row.body, row.headers)
-        reply = connection.getresponse()
-        body = reply.read()
-        connection.close()
-        if reply.status != 200:
-            raise RuntimeError(f"{row.name} answered {reply.status}: {body[:200]!r}")
-        answers.append(row.answer_of(reply.headers, body))
-    for answer in answers:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4)
-    assert np.abs(answers[0]).max() > 1, "a model of random weights gives no zeros"
-
-
-def _drive(wrk: Path, row: Row, port: int, connections: int, seconds: int) -> dict[str, int]:
-    body = environments.home() / "question"
-    body.write_bytes(row.body)
-    load = (f"-c{connections}", f"-d{seconds}s", "-t1", "--latency", "--timeout", "10s")
-    script = (HERE / "load" / "post.lua", f"http://127.0.0.1:{port}{row.path}", "--", body)
-    headers = [f"{name}: {value}" for name, value in row.headers.items()]
-    command: list[str | Path] = [wrk, *load, "-s", *script, *headers]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    counted: dict[str, int] = json.loads(line.removeprefix("RESULT "))
-    if counted["errors"]:
-        raise RuntimeError(f"{row.name}: {counted['errors']} requests failed")
-    return counted
+        if row.server == "bare":
+            continue
+        with Generators("check", ports[row.server], row.request(), row.framing or "http") as one:
+            asked = one.open([(20, 0.5)], 1, 0)
+        asked.require_ok(row.name)
+        answers[row.name] = small_rows.numbers(row, asked.first)
+    for name, answer in answers.items():
+        np.testing.assert_allclose(
+            answer, answers[PELTON], rtol=1e-4, atol=1e-4, err_msg=f"{name} answers otherwise"
+        )
+    assert np.abs(answers[PELTON]).max() > 1, "a model of random weights gives no zeros"
 
 
 def throughput(samples: Samples, row: str, connections: int) -> float:
@@ -176,57 +198,74 @@ def _table(samples: Samples) -> Table:
     rows = []
     for row in samples:
         p99_us = median(one["p99_us"] for one in samples[row]["32"])
-        rows.append(
-            [
-                row,
-                f"{throughput(samples, row, 1):,.0f}",
-                f"{latency_us(samples, row, 1):.0f}",
-                f"{throughput(samples, row, 32):,.0f}",
-                f"{latency_us(samples, row, 32):.0f}",
-                f"{p99_us:.0f}",
-            ]
-        )
+        cells = [
+            f"{throughput(samples, row, 1):,.0f}",
+            f"{latency_us(samples, row, 1):.0f}",
+            f"{throughput(samples, row, 32):,.0f}",
+            f"{latency_us(samples, row, 32):.0f}",
+            f"{p99_us:.0f}",
+        ]
+        rows.append([row, *cells])
     columns = ["", "1: requests/s", "median us", "32: requests/s", "median us", "p99 us"]
     return Table("With 1 and with 32 connections", columns, rows)
 
 
-def _targets(samples: Samples, rows: list[str]) -> list[Target]:
-    binary, _, fastapi, _, mlserver, _ = rows
-    rate = throughput(samples, binary, 32)
-    share = latency_us(samples, binary, 1) / latency_us(samples, fastapi, 1)
-    targets = [
-        Target(
-            f"{binary} / {peer}, requests/s at 32 connections",
-            rate / throughput(samples, peer, 32),
-            factor,
-            at_most=False,
-        )
-        for peer, factor in ((fastapi, 4), (mlserver, 10))
+def _targets(samples: Samples) -> list[Target]:
+    def over(peer: str, connections: int) -> float | None:
+        if peer not in samples:
+            return None
+        return throughput(samples, PELTON, connections) / throughput(samples, peer, connections)
+
+    def share(peer: str) -> float | None:
+        if peer not in samples:
+            return None
+        return latency_us(samples, PELTON, 1) / latency_us(samples, peer, 1)
+
+    claim = f"{PELTON} / {{}}, requests/s at {{}} connections"
+    rates = [
+        Target(claim.format(peer, count), over(peer, count), factor, at_most=False)
+        for peer, count, factor in TARGETS
     ]
-    claim = f"{binary} / {fastapi}, median at 1 connection"
-    return [*targets, Target(claim, share, 0.5, at_most=True)]
+    claim = f"{PELTON} / {{}}, median at 1 connection"
+    times = [
+        Target(claim.format(peer), share(peer), limit, at_most=True)
+        for peer, limit in LATENCY_TARGETS
+    ]
+    return [*rates, *times]
+
+
+def _picture(samples: Samples) -> Picture:
+    others = [name for name in samples if not name.startswith(LIMIT)]
+    return Picture(
+        "small-throughput",
+        "Small requests answered per second",
+        "64 floats in, 8 out; 32 connections; one server process",
+        "requests per second",
+        bars={name: throughput(samples, name, 32) for name in others},
+        highlight=[PELTON, PELTON_JSON, PELTON_OURS],
+    )
 
 
 def _method(rounds: int, seconds: int) -> list[str]:
     return [
         f"{rounds} rounds; in each, every row with 1 and with 32 connections in random order, "
         f"{seconds} s each, from one thread of wrk; medians over the rounds",
-        "FastAPI with a `def` handler, as its documents advise for code that blocks, and MLServer "
-        "with its default of one worker process carry the targets; the rows below each are the "
-        "quickest way we found to set them up, with the model on the server's event loop",
-        "one server process each, all alive throughout; before the first round every row is "
-        "asked once and all must give the same 8 numbers, and is driven once unmeasured",
-        "FastAPI knows no binary tensors and MLServer has none over HTTP, so Pelton is shown with "
-        "JSON too, where MLServer and it get the same bytes; the targets are those of its binary "
-        "tensors, which its clients and tritonclient send unless told otherwise",
+        "wrk speaks no WebSocket: that row is driven by our own generator, and Pelton stands "
+        "beside it, driven by the same",
+        "peers as their documents and defaults have them carry the targets; a second row of a peer "
+        "is the quickest way we found to set it up; ../README.md has each one's configuration",
+        "all servers are alive throughout; before the first round every row is asked and all must "
+        "give the same 8 numbers, and is driven once unmeasured",
+        "Triton is asked with the very bytes that Pelton gets, MLServer with those of Pelton in "
+        "JSON: it has no binary tensors over HTTP; the targets are those of binary tensors, which "
+        "Pelton's clients and tritonclient send unless told otherwise",
     ]
 
 
-def _versions() -> dict[str, str]:
-    found = environments.versions(
-        Path(sys.executable), ("pelton", "numpy", "uvloop", "httptools", "onnxruntime")
-    )
-    fastapi = ("fastapi", "uvicorn", "pydantic")
-    found |= environments.versions(environments.python_of("fastapi"), fastapi)
-    found |= environments.versions(environments.python_of("mlserver"), ("mlserver",))
+def _versions(started: Started) -> dict[str, str]:
+    ours = ("pelton", "numpy", "uvloop", "httptools", "onnxruntime")
+    found = environments.versions(Path(sys.executable), ours)
+    for peer, packages in PACKAGES.items():
+        if peer in started.ports:
+            found |= environments.versions(environments.python_of(peer), packages)
     return found

@@ -11,8 +11,8 @@ from statistics import median
 
 import environments
 from machine import ROOT
-from peers.launch import PEERS
-from processes import Server
+from peers.start import reason, start
+from peers.table import PEERS
 from report import Result, Table, Target
 
 INSTALLATIONS = {"client only, pip install .": ".", "server, pip install .[server]": ".[server]"}
@@ -26,7 +26,7 @@ def run(*, quick: bool) -> Result:
     """Start every peer, install Pelton twice, import it."""
     environments.require_pelton()
     times = 3 if quick else 7
-    ready_ms = _ready_ms(times)
+    ready_ms, absent = _ready_ms(times)
     weights: dict[str, dict[str, float]] = {}
     imports_ms: dict[str, list[float]] = {}
     for name, what in INSTALLATIONS.items():
@@ -52,22 +52,27 @@ def run(*, quick: bool) -> Result:
         ],
         versions=environments.versions(Path(sys.executable), ("pelton", "onnxruntime", "numpy")),
         samples={"ready_ms": ready_ms, "installed_bytes": weights, "import_ms": imports_ms},
+        absent=absent,
     )
 
 
-def _ready_ms(times: int) -> dict[str, list[float]]:
+def _ready_ms(times: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Return how long each start took, and why some peers could not be started."""
     model = environments.make_models() / "small.onnx"
     found: dict[str, list[float]] = {name: [] for name in PEERS}
+    absent: dict[str, str] = {}
     for number in range(times):
         print(f"startup: start {number + 1} of {times}", flush=True)
-        for name, launch_of in PEERS.items():
-            launch = launch_of(model)
+        for name in [name for name in PEERS if name not in absent]:
             log = environments.home() / "logs" / f"startup-{name}.log"
-            started_s = time.perf_counter()
-            with Server(launch.command, log, launch.environment) as server:
-                server.wait_for_ready(launch.port, launch.ready_path)
-                found[name].append((time.perf_counter() - started_s) * 1000)
-    return found
+            try:
+                launch = PEERS[name](model)
+                started_s = time.perf_counter()
+                with start(launch, log):
+                    found[name].append((time.perf_counter() - started_s) * 1000)
+            except (environments.Missing, OSError, RuntimeError) as error:
+                absent[name] = reason(error)
+    return {name: times_ms for name, times_ms in found.items() if name not in absent}, absent
 
 
 def _packages(folder: Path) -> dict[str, float]:
@@ -114,7 +119,8 @@ def _import_table(imports_ms: dict[str, list[float]]) -> Table:
 def _method(times: int) -> list[str]:
     return [
         f"ready: {times} starts of each server in turn, from before the process is made to the "
-        "first 200 of its readiness path, asked every 2 ms",
+        "first 200 of its readiness path, or to the open port of those without one, asked every 2 "
+        "ms",
         "size: bytes of all files that pip adds to the site-packages of a new environment, "
         "compiled files included",
         f"import: {times} new interpreters each, after pip has compiled the files",

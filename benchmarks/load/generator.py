@@ -1,0 +1,158 @@
+"""The load generator: closed and open loops over kept connections, from one thread.
+
+    python generator.py HOST PORT http|websocket FILE
+
+FILE holds one request, which is sent again and again. Orders are lines of JSON on standard input:
+
+    {"connections": 16, "start_ns": 0, "seconds": 5}
+    {"connections": 256, "start_ns": 0, "phases": [[180, 3], [4500, 60], [180, 10]], "seed": 1}
+
+The first is a closed loop, the second an open one with Poisson arrivals; `start_ns` is the moment,
+on the monotonic clock, at which it begins, so that several generators begin together. Each is
+answered with one line: lists with when each request was due (microseconds after the start), how
+long its answer took from then on, and the status; 0 stands for no answer. `first` is the body of
+the first answer that came, in base 64.
+
+It sleeps until the next moment by `select` on the selector itself, which, unlike the selector's own
+waiting, is not rounded to milliseconds. One process sends some 40,000 small requests per
+second; one that goes out late counts as if it had been punctual.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import select
+import selectors
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from arrivals import Arrivals, Closed, Poisson
+from connection import LOST, Connection
+from framing import FRAMINGS, Framing
+
+PATIENCE_NS = 10_000_000_000
+POLL_S = 0.05
+
+
+class Generator:
+    """Drives a set of connections."""
+
+    def __init__(self, address: tuple[str, int], framing: Framing, request: bytes) -> None:
+        """Remember what to send, and where to."""
+        self._address = address
+        self._framing = framing
+        self._request = memoryview(framing.wrap(request))
+        self._selector = selectors.DefaultSelector()
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._answers: list[tuple[int, int, int]] = []
+        self.first = b""
+
+    def connect(self, count: int) -> None:
+        """Have at least `count` connections open; those that the server closed are reopened."""
+        for key, _ in self._selector.select(0):
+            key.data.reopen()
+        while len(self._idle) < count:
+            self._idle.append(Connection(self._address, self._framing, self._selector))
+
+    def drive(self, arrivals: Arrivals, count: int) -> list[tuple[int, int, int]]:
+        """Send until the arrivals are over and answered, or patience ends.
+
+        Args:
+            arrivals: when requests are due.
+            count: connections to use.
+
+        Returns:
+            (due, answered, status) of each request; the times in nanoseconds.
+        """
+        self._answers = []
+        spare, self._idle = self._idle[count:], self._idle[:count]
+        give_up_ns = 0
+        while True:
+            now_ns = self._send_due(arrivals)
+            if arrivals.over(now_ns):
+                give_up_ns = give_up_ns or now_ns + PATIENCE_NS
+                if not self._busy or now_ns > give_up_ns:
+                    break
+            self._sleep(arrivals, now_ns)
+            self._receive()
+        self._abandon()
+        self._idle += spare
+        return self._answers
+
+    def _send_due(self, arrivals: Arrivals) -> int:
+        """Send what is due as far as connections are free; return the time."""
+        now_ns = time.monotonic_ns()
+        while self._idle:
+            due_ns = arrivals.take(now_ns)
+            if due_ns is None:
+                break
+            connection = self._idle.pop()
+            self._busy.add(connection)
+            connection.send(self._request, due_ns)
+            now_ns = time.monotonic_ns()
+        return now_ns
+
+    def _sleep(self, arrivals: Arrivals, now_ns: int) -> None:
+        wait_s = POLL_S
+        if self._idle:
+            wait_s = min(POLL_S, max(0.0, (arrivals.next_ns() - now_ns) / 1e9))
+        select.select([self._selector], [], [], wait_s)
+
+    def _receive(self) -> None:
+        for key, ready in self._selector.select(0):
+            connection: Connection = key.data
+            status = connection.advance(ready)
+            if status is None:
+                continue
+            if connection in self._busy:
+                self._record(connection, status)
+            if status == LOST or connection.ended:
+                connection.reopen()
+
+    def _record(self, connection: Connection, status: int) -> None:
+        self._answers.append((connection.due_ns, time.monotonic_ns(), status))
+        self._busy.remove(connection)
+        self._idle.append(connection)
+        if not self.first:
+            self.first = connection.body
+
+    def _abandon(self) -> None:
+        for connection in list(self._busy):
+            self._record(connection, LOST)
+            connection.reopen()
+
+
+def obey(generator: Generator, order: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one order."""
+    generator.connect(order["connections"])
+    start_ns = max(order["start_ns"], time.monotonic_ns())
+    arrivals: Arrivals
+    if "phases" in order:
+        arrivals = Poisson(start_ns, order["phases"], order["seed"])
+    else:
+        arrivals = Closed(start_ns + int(order["seconds"] * 1e9))
+    time.sleep(max(0, start_ns - time.monotonic_ns()) / 1e9)
+    gc.disable()
+    answers = generator.drive(arrivals, order["connections"])
+    gc.enable()
+    return {
+        "due_us": [(due - start_ns) // 1000 for due, _, _ in answers],
+        "latency_us": [(answered - due) // 1000 for due, answered, _ in answers],
+        "status": [status for _, _, status in answers],
+        "first": base64.b64encode(generator.first).decode(),
+    }
+
+
+def main(host: str, port: str, framing: str, file: str) -> None:
+    generator = Generator((host, int(port)), FRAMINGS[framing](), Path(file).read_bytes())
+    for line in sys.stdin:
+        print(json.dumps(obey(generator, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
