@@ -53,9 +53,10 @@ class _Block:
 class _Loan(weakref.ref[Memory]):
     """Calls back when nothing refers to what was lent any more."""
 
-    __slots__ = ("block", "kept")
+    __slots__ = ("block", "freed", "kept")
     block: _Block
     kept: bool
+    freed: Callable[[], None] | None
 
     def __new__(
         cls, lent: Memory, block: _Block, kept: bool, ended: Callable[[weakref.ref[Memory]], None]
@@ -63,6 +64,7 @@ class _Loan(weakref.ref[Memory]):
         loan = super().__new__(cls, lent, ended)
         loan.block = block
         loan.kept = kept
+        loan.freed = None
         return loan
 
     def __init__(self, *args: object) -> None:
@@ -104,13 +106,17 @@ class BufferPool:
         self._settle()
         return self._in_use_bytes
 
-    def take(self, size: int, lead: int = 0) -> memoryview:
+    def take(
+        self, size: int, lead: int = 0, freed: Callable[[], None] | None = None
+    ) -> memoryview:
         """Return writable memory for `size` bytes, with byte `lead` on an aligned address.
 
         Args:
             size: bytes wanted.
             lead: bytes before the part that has to be aligned, such as a JSON header before
                 the first tensor.
+            freed: called when nothing refers to the memory any more, in whichever
+                thread let go of it last.
         """
         wanted = 1 << (max(size + ALIGNMENT, SMALLEST_BLOCK) - 1).bit_length()
         if self._ended:
@@ -123,9 +129,10 @@ class BufferPool:
             block = self._new_block(wanted)
             self._held_bytes += wanted if kept else 0
         lent = block.memory[:]
-        ended = self._ended.append if kept or block.start is None else self._forget
+        simply = freed is None and (kept or block.start is None)
         # A loan is found again by the identity that it has as long as it lives.
-        loan = _Loan(lent, block, kept, ended)
+        loan = _Loan(lent, block, kept, self._ended.append if simply else self._end)
+        loan.freed = freed
         self._loans[id(loan)] = loan
         self._in_use_bytes += wanted
         start = -lead % ALIGNMENT
@@ -144,14 +151,15 @@ class BufferPool:
             elif block.start is not None:
                 self._ranges.give(block.start, block.size)
 
-    def _forget(self, loan: weakref.ref[Memory]) -> None:
-        """Give the memory of a block that is not kept back at once, in whichever thread."""
+    def _end(self, loan: weakref.ref[Memory]) -> None:
+        """Take a loan's memory back, in whichever thread; at once what is not to be kept."""
         assert isinstance(loan, _Loan)
-        assert self._arena is not None
         block = loan.block
-        assert block.start is not None
-        self._arena.forget(block.start, block.start + block.size)
+        if not loan.kept and block.start is not None and self._arena is not None:
+            self._arena.forget(block.start, block.start + block.size)
         self._ended.append(loan)
+        if loan.freed is not None:
+            loan.freed()
 
     def _make_room(self, wanted: int) -> bool:
         """Drop idle blocks of other sizes, if then one more of this size may be kept."""

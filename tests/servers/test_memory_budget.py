@@ -157,8 +157,7 @@ async def test_a_long_line_is_not_a_deep_stack(budget: MemoryBudget) -> None:
 def test_a_block_is_charged_until_its_last_view_is_gone(budget: MemoryBudget) -> None:
     pool = BufferPool(LIMIT)
     assert budget.take(MIB)
-    body = pool.take(MIB + 1)
-    budget.until_free(body, MIB)
+    body = pool.take(MIB + 1, freed=lambda: budget.freed(MIB))
     array = np.frombuffer(body[64:128], np.float32)
     part = array[3:5]
     del body, array
@@ -173,8 +172,7 @@ def test_a_block_that_is_used_again_is_charged_for_its_new_body_only(
     pool = BufferPool(LIMIT)
     for _ in range(3):
         assert budget.take(MIB)
-        body = pool.take(MIB)
-        budget.until_free(body, MIB)
+        body = pool.take(MIB, freed=lambda: budget.freed(MIB))
         assert budget.buffered_bytes == MIB
         del body
         assert budget.buffered_bytes == 0
@@ -184,8 +182,7 @@ async def test_a_thread_that_lets_go_of_a_block_lets_the_next_in(
     budget: MemoryBudget, line: Line
 ) -> None:
     assert budget.take(LIMIT)
-    held = [BufferPool(0).take(LIMIT)]
-    budget.until_free(held[0], LIMIT)
+    held = [BufferPool(0).take(LIMIT, freed=lambda: budget.freed(LIMIT))]
     line.wait("next", MIB)
     await rounds()
     assert line.let_in == []
@@ -198,11 +195,10 @@ async def test_a_thread_that_lets_go_of_a_block_lets_the_next_in(
 
 
 def test_a_block_may_outlive_the_loop(budget: MemoryBudget) -> None:
-    held = [BufferPool(0).take(LIMIT)]
+    held = [BufferPool(0).take(LIMIT, freed=lambda: budget.freed(LIMIT))]
 
     async def wait() -> None:
         assert budget.take(LIMIT)
-        budget.until_free(held[0], LIMIT)
         Line(budget).wait("never", MIB)
 
     asyncio.run(wait())

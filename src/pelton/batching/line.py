@@ -140,6 +140,19 @@ class Line(Generic[E]):
             self._add_deadline(entry)
         return True
 
+    def rows_ahead(self, entry: E) -> float:
+        """Estimate how many rows would be served before a request that is about to come.
+
+        Args:
+            entry: in no line yet.
+
+        Returns:
+            All that wait if it goes to the end; else the requests ahead of it, times the mean of
+            all that wait, since to add up theirs would cost a walk along the line.
+        """
+        ahead = bisect_right(self._places, self._place_of(entry))
+        return self.rows * ahead / len(self._entries) if ahead else 0.0
+
     def in_order(self) -> Sequence[E]:
         """Return who waits, next first: a view that is good until the line changes."""
         return self._entries

@@ -71,9 +71,17 @@ class Member(Entry):
         if not self.done.done():
             self.done.set_exception(error)
 
-    def expire(self) -> None:
-        """Tell it that its time is over."""
-        self.fail(DeadlineExceeded("the time that was allowed for the request is over"))
+    def expire(self, now_s: float) -> None:
+        """Tell it that its time is over, or that what is left of it would be of no use."""
+        if self.deadline_s <= now_s:
+            self.fail(DeadlineExceeded("the time that was allowed for the request is over"))
+            return
+        self.fail(
+            DeadlineExceeded(
+                f"of the time that was allowed for the request, {self.deadline_s - now_s:.3g} s "
+                "were left when its turn came, which is less than any recent run of the model took"
+            )
+        )
 
 
 class Batch:
@@ -138,8 +146,8 @@ class Batch:
     async def _alone(self, member: Member) -> None:
         if member.left:
             return
-        if member.deadline_s <= self._clock():
-            member.expire()
+        if member.deadline_s <= (now_s := self._clock()):
+            member.expire(now_s)
         elif not self._instance.alive:
             member.fail(Unavailable("the model's worker ended while it ran the request's batch"))
         elif (failure := await self._attempt([member])) is not None:
@@ -150,13 +158,13 @@ class Batch:
         inputs = [member.inputs for member in members]
         rows = [member.rows for member in members]
         try:
+            begun_s = self._clock()
             run = Run(
                 stack(inputs),
                 max([member.deadline_s for member in members]),
                 tuple([member.log_id for member in members]),
             )
             self._sharing, self._run = members, run
-            begun_s = self._clock()
             outputs = await self._instance.run(run)
             self._ran(sum(rows), begun_s, self._clock())
             parts = split(outputs, rows)
@@ -205,7 +213,7 @@ class Batch:
         """
         over = [one for one in self.members if one.deadline_s <= now_s and not one.left]
         for member in over:
-            member.expire()
+            member.expire(now_s)
         if over:
             self.one_left()
         if self._run is not None and not self._given_up:

@@ -4,6 +4,12 @@
                      ^                   |
                      +--- free again ----+
 
+Two rules (`rate.ServiceRate`) keep a model that gets more than it can serve busy with answers
+that are still of use. A request that has to wait behind others is refused at once (503) if by the
+rate lately measured it would not be served in time. And when an instance takes its next batch,
+what has less time left than the shortest run lately seen is answered with 504, not started. A
+request that finds an instance free is never refused, whatever was measured.
+
 Nothing is polled. The lane looks at its line when a request comes, when an instance becomes free
 or alive, and when its alarm rings.
 """
@@ -50,7 +56,8 @@ class Counts:
         rows: rows of these runs.
         expired: requests whose time was over before they had an answer.
         cancelled: requests whose callers left.
-        refused_full: requests that found no room in the line.
+        refused_full: requests that found no room in the line, or too much ahead of them to be
+            served in time.
     """
 
     runs: int = 0
@@ -122,7 +129,8 @@ class Lane:
             Its answer, and where the time went.
 
         Raises:
-            Unavailable: the line is full, or the worker that ran it died.
+            Unavailable: the line is full or too long for the time that the request has, or the
+                worker that ran it died.
             DeadlineExceeded: its time was over before it had an answer.
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised.
@@ -160,6 +168,9 @@ class Lane:
         )
         self._alarm.by(deadline_s + TICK_S)
         if not self._start_at_once(member):
+            if self._comes_too_late(member):
+                self.counts.refused_full += 1
+                raise self._too_late(member)
             if not self.line.put(member):
                 self.counts.refused_full += 1
                 raise self._full()
@@ -173,6 +184,21 @@ class Lane:
             return False
         self._start(instance, [member])
         return True
+
+    def _comes_too_late(self, member: Member) -> bool:
+        """Tell whether what waits ahead of a request leaves no time for it."""
+        if not len(self.line) or self._free_instance() is not None:
+            return False
+        left_s = member.deadline_s - member.arrived_s
+        return not self._rate.in_time(self.line.rows_ahead(member), left_s, member.arrived_s)
+
+    def _too_late(self, member: Member) -> Unavailable:
+        return Unavailable(
+            f"{self.line.rows} rows wait for model {self._name!r}, and as fast as it is now the "
+            f"request would not be served within the {member.deadline_s - member.arrived_s:.3g} s "
+            "that it has left; try again later, or allow it more time",
+            self._rate.retry_after_s(self.line.rows),
+        )
 
     def _full(self) -> Unavailable:
         return Unavailable(
@@ -227,7 +253,7 @@ class Lane:
     def _start_next(self, instance: Instance) -> bool:
         """Start the next batch; return False if that is to wait for more requests."""
         now_s = self._clock()
-        self._expire_waiting(now_s)
+        self._expire_waiting(now_s, self._rate.least_s(now_s))
         decision = decide(self.line.in_order(), self._policy, now_s, self.line.rows)
         if decision.take:
             members = [member for member in self.line.take(decision.take) if not member.left]
@@ -295,10 +321,11 @@ class Lane:
         next_s = min([batch.next_s(grace_s) for batch in self._running], default=math.inf)
         self._alarm.by(min(next_s, self.line.next_deadline_s) + TICK_S)
 
-    def _expire_waiting(self, now_s: float) -> None:
-        for member in self.line.expire(now_s):
+    def _expire_waiting(self, now_s: float, least_s: float = 0.0) -> None:
+        """Expire who waits and has no time left, or less than would be of any use."""
+        for member in self.line.expire(now_s + least_s):
             self.counts.expired += not member.left
-            member.expire()
+            member.expire(now_s)
 
 
 def most_batch_rows(metadata: ModelMetadata, serving: Serving) -> int:

@@ -21,6 +21,7 @@ head is copied once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import re
 import time
@@ -297,8 +298,8 @@ class HttpGate(asyncio.BufferedProtocol):
             self._writer.ask_for_body()
         json_bytes = self._head.headers.get("inference-header-content-length", "")
         lead = int(json_bytes) if _NUMBER.fullmatch(json_bytes) else 0
-        self._body = self._gateway.pool.take(length + _SPARE_BYTES, lead)
-        self._gateway.budget.until_free(self._body, length)
+        freed = functools.partial(self._gateway.budget.freed, length)
+        self._body = self._gateway.pool.take(length + _SPARE_BYTES, lead, freed)
         self._filled = len(waiting)
         self._body[: self._filled] = waiting
         waiting.clear()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -124,15 +123,16 @@ class MemoryBudget:
         if self._small or self._large:
             self._wake()
 
-    def until_free(self, view: memoryview, size: int) -> None:
-        """Give a charge back when nothing refers to a block of memory any more.
+    def freed(self, size: int) -> None:
+        """Give back what `take` or the line charged for memory that nothing refers to any more.
 
-        Args:
-            view: of an array that was lent for this body only.
-            size: what is charged.
+        Called in whichever thread let go of it.
         """
-        # The views of a body, and arrays over them, refer to what was lent, not to this view.
-        weakref.finalize(view.obj, self._free, size).atexit = False
+        self._freed.append(size)
+        if (self._small or self._large) and self._loop is not None:
+            # A loop that has ended has nobody in its lines who could be let in.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._let_in)
 
     # -- answers ---------------------------------------------------------------------------------
 
@@ -157,13 +157,6 @@ class MemoryBudget:
         if size <= SMALL_BYTES:
             return held < self.limit_bytes
         return held + size <= self.limit_bytes or held * _START_ANYWAY < self.limit_bytes
-
-    def _free(self, size: int) -> None:
-        self._freed.append(size)
-        if (self._small or self._large) and self._loop is not None:
-            # A loop that has ended has nobody in its lines who could be let in.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._let_in)
 
     def _settle(self) -> None:
         while self._freed:
