@@ -89,8 +89,8 @@ def exchange(port: int, data: bytes, dice: random.Random) -> tuple[bytes, bool]:
                 received += part
         except TimeoutError:
             return bytes(received), False
-        except ConnectionError:
-            pass  # it has closed with our bytes unread, as it may
+        except OSError:
+            pass  # it has closed with our bytes unread, as it may; perhaps before our `shutdown`
     return bytes(received), True
 
 

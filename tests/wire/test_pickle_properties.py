@@ -28,8 +28,18 @@ DTYPES = st.one_of(
     hnp.byte_string_dtypes(max_len=5),
     hnp.unicode_string_dtypes(endianness="=", max_len=5),
 )
-ARRAYS = hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, min_side=0, max_dims=4, max_side=4))
-SCALARS = hnp.arrays(DTYPES, 1).map(lambda array: array[0])
+SHAPES = hnp.array_shapes(min_dims=0, min_side=0, max_dims=4, max_side=4)
+UNICODE = st.characters(codec="utf-8")  # lone surrogates are refused
+
+
+def arrays_of(shape: Any) -> st.SearchStrategy[Any]:
+    return DTYPES.flatmap(
+        lambda dtype: hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, alphabet=UNICODE))
+    )
+
+
+ARRAYS = arrays_of(SHAPES)
+SCALARS = arrays_of(1).map(lambda array: array[0])
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),

@@ -130,6 +130,7 @@ def test_a_block_stays_taken_as_long_as_anything_views_it(hold) -> None:
 def test_a_copy_does_not_keep_the_block(copied) -> None:
     pool = BufferPool(MIB)
     view = pool.take(5000)
+    view[:] = bytes(5000)
     first, copy = address(view), copied(view)
     del view
     assert same_block(first, pool.take(5000))
