@@ -83,6 +83,18 @@ def test_first_come_takes_no_notice_of_priorities() -> None:
     assert list(line_of(*entries).in_order()) == entries[::-1]
 
 
+def test_the_rows_ahead_are_those_of_the_better_places_by_their_mean() -> None:
+    line = line_of()
+    assert line.rows_ahead(entry(priority=9)) == 0.0
+    for index in range(4):
+        assert line.put(entry(index / 10, rows=3))
+    assert line.put(entry(0.4, rows=8, priority=1))
+    for priority, rows in ((1, 20 / 5), (2, 20 / 5), (0, 20), (9, 20)):
+        assert line.rows_ahead(entry(0.5, priority=priority)) == rows
+    line = line_of(entry(rows=3), entry(0.1, rows=2), first_come=True)
+    assert line.rows_ahead(entry(0.2, priority=1)) == 5
+
+
 @given(st.integers(-(2**70), 2**70))
 def test_whatever_priority_is_sent_is_one_of_the_levels(priority: int) -> None:
     assert HIGHEST_LEVEL <= level_of(priority) <= LOWEST_LEVEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ class Served:
         instances: int = 1,
         specs: tuple[TensorSpec, ...] = (ROWS,),
         takes_objects: bool = False,
+        make: Callable[[], FakeInstance] = FakeInstance,
         **serving: Any,
     ) -> None:
-        self.instances = [FakeInstance() for _ in range(instances)]
+        self.instances = [make() for _ in range(instances)]
         metadata = ModelMetadata("m", "1", "fake", specs, specs, takes_objects=takes_objects)
         serving = {"batching": SHARING, **serving}
         self.clock = asyncio.get_running_loop().time

@@ -66,7 +66,7 @@ def _subcommands() -> set[str]:
 
 
 def _options(subcommand: str) -> set[str]:
-    return {"--help", *re.findall(r"--[a-z-]+", _help(subcommand))}
+    return {"--help", *re.findall(r"--[a-z0-9-]+", _help(subcommand))}
 
 
 def _help(*subcommand: str) -> str:

@@ -10,6 +10,9 @@ MEMORY_S = 2.0
 MEMORY_RUNS = 4.0
 """Where runs are long it takes at least as long as so many of them."""
 
+ENOUGH_RUNS = 3.0
+"""So many runs must be remembered before anything is refused for what was measured."""
+
 FORGET = 0.02
 """By so much of the difference each run draws the shortest run up towards its own length."""
 
@@ -45,17 +48,22 @@ class ServiceRate:
     * `least_s`: what has less time left than the shortest run lately seen is better not started.
       The shortest, not the usual: a model whose runs vary may have a short one for it.
 
-    Neither says no unless a run has ended lately. So a wrong estimate, as after a run that hung,
-    cannot keep all work away: when nothing runs any more it is soon forgotten.
+    Neither says no unless some runs have ended lately. So neither a fresh model nor one that has
+    just been slow once (a cold start, a hang) refuses anything for it; and a wrong estimate cannot
+    keep all work away, since it is forgotten soon after nothing runs any more.
 
     >>> rate = ServiceRate()
     >>> rate.learn(rows=20, started_s=100.0, ended_s=102.0)  # two instances
     >>> rate.learn(rows=20, started_s=100.0, ended_s=102.0)
-    >>> round(rate.rows_per_s, 6), round(rate.retry_after_s(waiting_rows=400), 6)
+    >>> rate.rows_per_s, rate.retry_after_s(waiting_rows=400)
     (20.0, 10.0)
-    >>> [rate.in_time(rows, left_s=10.0, now_s=102.0) for rows in (119, 121)]  # 6 s and a run
+    >>> rate.in_time(rows_ahead=1000, left_s=0.1, now_s=102.0)  # too few runs to tell
+    True
+    >>> for end_s in range(104, 124, 2):
+    ...     rate.learn(rows=40, started_s=end_s - 2.0, ended_s=end_s)
+    >>> [rate.in_time(rows, left_s=10.0, now_s=122.0) for rows in (119, 121)]  # 6 s and a run
     [True, False]
-    >>> rate.least_s(now_s=102.0), rate.least_s(now_s=202.0)
+    >>> rate.least_s(now_s=122.0), rate.least_s(now_s=222.0)
     (2.0, 0.0)
     """
 
@@ -64,7 +72,7 @@ class ServiceRate:
         self._worked_s = 0.0
         self._runs = 0.0
         self._runs_s = 0.0
-        self._shortest_s = math.inf
+        self._shortest_s = math.inf  # before the first run
         self._last_end_s = -math.inf
 
     def learn(self, rows: int, started_s: float, ended_s: float) -> None:
@@ -76,21 +84,18 @@ class ServiceRate:
             ended_s: when it ended, on the same clock.
         """
         memory_s = self._memory_s
-        run_s = max(0.0, ended_s - started_s)
+        run_s = ended_s - started_s
         worked_s = max(0.0, ended_s - max(started_s, self._last_end_s))
-        kept = math.exp(-max(0.0, ended_s - self._last_end_s) / memory_s)
-        # Of a long run, its own beginning has decayed already: so no pause of the machine counts
-        # for more than the memory.
-        weight = -math.expm1(-worked_s / memory_s) * memory_s / worked_s if worked_s else 1.0
-        self._last_end_s = max(self._last_end_s, ended_s)
+        kept = math.exp(-(ended_s - self._last_end_s) / memory_s)
+        # A pause of the machine counts for no more than what is remembered anyway.
+        weight = min(1.0, memory_s / worked_s) if worked_s else 1.0
+        self._last_end_s = ended_s
         self._rows = self._rows * kept + rows * weight
         self._worked_s = self._worked_s * kept + worked_s * weight
         self._runs = self._runs * kept + 1.0
         self._runs_s = self._runs_s * kept + run_s
-        if run_s > self._shortest_s:
-            self._shortest_s += FORGET * (run_s - self._shortest_s)
-        else:
-            self._shortest_s = run_s
+        longer_s = max(0.0, run_s - self._shortest_s)
+        self._shortest_s = min(run_s, self._shortest_s + FORGET * longer_s)
 
     @property
     def rows_per_s(self) -> float | None:
@@ -144,4 +149,4 @@ class ServiceRate:
         return max(MEMORY_S, MEMORY_RUNS * usual_s)
 
     def _is_fresh(self, now_s: float) -> bool:
-        return now_s - self._last_end_s <= self._memory_s
+        return self._runs >= ENOUGH_RUNS and now_s - self._last_end_s <= self._memory_s

@@ -6,9 +6,9 @@
 
 Two rules (`rate.ServiceRate`) keep a model that gets more than it can serve busy with answers
 that are still of use. A request that has to wait behind others is refused at once (503) if by the
-rate lately measured it would not be served in time. And when an instance takes its next batch,
-what has less time left than the shortest run lately seen is answered with 504, not started. A
-request that finds an instance free is never refused, whatever was measured.
+rate lately measured it would not be served in time. And when an instance becomes free, what waited
+for it and has less time left than the shortest run lately seen is answered with 504, not started.
+A request that finds an instance free is never refused, whatever was measured.
 
 Nothing is polled. The lane looks at its line when a request comes, when an instance becomes free
 or alive, and when its alarm rings.
@@ -54,7 +54,8 @@ class Counts:
     Attributes:
         runs: runs that gave outputs.
         rows: rows of these runs.
-        expired: requests whose time was over before they had an answer.
+        expired: requests whose time was over before they had an answer, or so nearly that they
+            were not started any more.
         cancelled: requests whose callers left.
         refused_full: requests that found no room in the line, or too much ahead of them to be
             served in time.
@@ -253,7 +254,7 @@ class Lane:
     def _start_next(self, instance: Instance) -> bool:
         """Start the next batch; return False if that is to wait for more requests."""
         now_s = self._clock()
-        self._expire_waiting(now_s, self._rate.least_s(now_s))
+        self._expire_waiting(now_s)
         decision = decide(self.line.in_order(), self._policy, now_s, self.line.rows)
         if decision.take:
             members = [member for member in self.line.take(decision.take) if not member.left]
@@ -282,6 +283,9 @@ class Lane:
         if batch.not_in_rows and self._shares:
             self._share_no_more()
         self._free.append(instance)
+        if len(self.line):
+            now_s = self._clock()
+            self._expire_waiting(now_s, self._rate.least_s(now_s))
         self._dispatch()
 
     def _share_no_more(self) -> None:
