@@ -9,7 +9,7 @@ from uvicorn.server import ServerState
 
 from pelton.servers.http_reply import response_pieces
 from pelton.servers.memory_budget import SMALL_BYTES, MemoryBudget
-from pelton.servers.refusals import no_memory
+from pelton.servers.refusals import no_memory_for_answer
 from pelton.servers.replies import Reply, error_reply, request_id
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,7 +48,7 @@ class AnswerWriter:
             headers: of the request, whose id a refusal repeats.
         """
         if reply.size > SMALL_BYTES and not self._budget.answer_fits(reply.size):
-            reply = error_reply(no_memory(), request_id(headers.get("x-request-id")))
+            reply = error_reply(no_memory_for_answer(), request_id(headers.get("x-request-id")))
         of_all = self._server_state.default_headers
         self._transport.writelines(response_pieces(reply, keep_alive, of_all))
         if self.paused:

@@ -13,12 +13,17 @@ def too_many_connections() -> Unavailable:
 
 
 def no_memory() -> Unavailable:
-    """There was no memory for a body or an answer, for longer than anybody waits."""
+    """There was no memory for a body, for longer than anybody waits."""
     return Unavailable(
         "the server holds as many requests and answers as it has memory for "
         "(max_buffered_bytes); try again",
         _RETRY_AFTER_S,
     )
+
+
+def no_memory_for_answer() -> Unavailable:
+    """There is no memory for an answer, whose request has been run: so it does not say "again"."""
+    return Unavailable("the server holds as many answers as it has memory for (max_buffered_bytes)")
 
 
 def too_slow(part: str) -> InvalidRequest:

@@ -339,9 +339,10 @@ class ProcessInstance:
             self._trouble += "" if refused else " while it loaded the model"
             return  # `wait_loaded` tells
         self._backoff.died(time.monotonic() - self._ready_since_s)
-        why, delay_s = self._trouble, self._backoff.delay_s
+        why = self._trouble
         self._start_later(why)
-        self._fail_run(Unavailable(f"{why} during the request", delay_s))
+        # Without a time for another try: clients take that for a promise that nothing was done.
+        self._fail_run(Unavailable(f"{why} during the request"))
         if was is _State.READY:
             self._changed()
 
