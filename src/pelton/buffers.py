@@ -106,9 +106,7 @@ class BufferPool:
         self._settle()
         return self._in_use_bytes
 
-    def take(
-        self, size: int, lead: int = 0, freed: Callable[[], None] | None = None
-    ) -> memoryview:
+    def take(self, size: int, lead: int = 0, freed: Callable[[], None] | None = None) -> memoryview:
         """Return writable memory for `size` bytes, with byte `lead` on an aligned address.
 
         Args:

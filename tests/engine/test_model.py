@@ -11,10 +11,11 @@ import pytest
 from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
 from engine.fake_models import run as ask
 from engine.virtual_time import in_virtual_time, settle
-from pelton.engine.model import WARM_UP_ELEMENTS, Model, ModelStatistics
+from pelton.engine.model import Model, ModelStatistics
 from pelton.engine.placement import SAMPLES
 from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
 from pelton.messages import InferRequest, Timing
+from pelton.runtimes.warm_up import MOST_ELEMENTS
 from pelton.specs import Batching, Serving, TensorSpec
 from pelton.testing import FakeInstance
 
@@ -331,7 +332,7 @@ def test_warming_up_runs_on_zeros_of_the_smallest_shape() -> None:
         pytest.param((VECTOR,), False, id="user code"),
         pytest.param((), True, id="no declared inputs"),
         pytest.param((VECTOR, TensorSpec("t", "BYTES", (1,))), True, id="text"),
-        pytest.param((TensorSpec("x", "UINT8", (WARM_UP_ELEMENTS + 1,)),), True, id="big"),
+        pytest.param((TensorSpec("x", "UINT8", (MOST_ELEMENTS + 1,)),), True, id="big"),
         pytest.param((TensorSpec("x", "UINT8", (2**40, 2**40)),), True, id="overflowing"),
     ],
 )

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pelton.batching.stacking import rows_of
 from pelton.clock import Clock
 from pelton.engine.batch import Answer
@@ -17,13 +15,10 @@ from pelton.engine.placement import SAMPLES, Placement
 from pelton.errors import DeadlineExceeded, PeltonError
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance, LoadedModel
+from pelton.runtimes.warm_up import zeros_for
 from pelton.specs import ModelMetadata, Serving
-from pelton.tensors import DATATYPES
 
 logger = logging.getLogger("pelton.engine")
-
-WARM_UP_ELEMENTS = 1 << 20
-"""Inputs with more elements than this are not made up for a warm-up run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +144,7 @@ class Model:
         Inputs that cannot be made up are no harm, nor is a refusal, since real requests may have
         a shape that zeros of the smallest allowed shape do not. A worker process warms itself.
         """
-        zeros = _zeros(self.metadata) if self._quick is not None else None
+        zeros = zeros_for(self.metadata) if self._quick is not None else {}
         if self._quick is None or not zeros:
             return
         input_bytes = sum(value.nbytes for value in zeros.values())
@@ -188,13 +183,3 @@ class Model:
         self._lane.close()
         for instance in self._instances:
             instance.close()
-
-
-def _zeros(metadata: ModelMetadata) -> dict[str, Value] | None:
-    zeros: dict[str, Value] = {}
-    for spec in metadata.inputs:
-        shape = tuple(1 if dim == -1 else dim for dim in spec.shape)
-        if spec.datatype == "BYTES" or np.prod(shape, dtype=float) > WARM_UP_ELEMENTS:
-            return None
-        zeros[spec.name] = np.zeros(shape, DATATYPES[spec.datatype].dtype)
-    return zeros

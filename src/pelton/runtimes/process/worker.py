@@ -30,8 +30,6 @@ import traceback
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from pelton.arena import Arena
 from pelton.errors import DeadlineExceeded, LoadFailed, PeltonError
 from pelton.runtimes import registry
@@ -39,17 +37,13 @@ from pelton.runtimes.contract import LoadedModel
 from pelton.runtimes.process.channel import BODIES, OUTBOX, Channel, Packed
 from pelton.runtimes.process.records import options_of, spec_of, told
 from pelton.runtimes.process.values import CannotCarry
-from pelton.specs import ModelMetadata
-from pelton.tensors import DATATYPES
+from pelton.runtimes.warm_up import zeros_for
 
 KEEP_BYTES = 256 * 1024 * 1024
 """How much of the memory of replies stays in memory for reuse."""
 
 MAX_TRACEBACK = 16 * 1024
 """Characters; the end of a traceback tells more than its beginning."""
-
-WARM_UP_ELEMENTS = 1 << 20
-"""Inputs with more elements than this are not made up for a warm-up run."""
 
 WARM_UP_RUNS = 3
 WARM_UP_S = 1.0
@@ -149,7 +143,7 @@ def _warm_up(loaded: LoadedModel) -> None:
 
     A refusal is no harm: requests may have a shape that zeros of the smallest one have not.
     """
-    zeros = _zeros(loaded.metadata)
+    zeros = zeros_for(loaded.metadata)
     until_s = time.monotonic() + WARM_UP_S
     for _ in range(WARM_UP_RUNS if zeros else 0):
         try:
@@ -160,16 +154,6 @@ def _warm_up(loaded: LoadedModel) -> None:
             return
         if time.monotonic() > until_s:
             return
-
-
-def _zeros(metadata: ModelMetadata) -> dict[str, Any]:
-    zeros: dict[str, Any] = {}
-    for spec in metadata.inputs:
-        shape = tuple(1 if dim == -1 else dim for dim in spec.shape)
-        if spec.datatype == "BYTES" or np.prod(shape, dtype=float) > WARM_UP_ELEMENTS:
-            return {}
-        zeros[spec.name] = np.zeros(shape, DATATYPES[spec.datatype].dtype)
-    return zeros
 
 
 def _leave_signals_to_the_server() -> None:
