@@ -21,7 +21,7 @@ from pelton.runtimes.contract import Run, RuntimeOptions
 from pelton.runtimes.process.backoff import Backoff
 from pelton.runtimes.process.channel import Message
 from pelton.runtimes.process.child import END_S, Child, cause_of_death
-from pelton.runtimes.process.records import metadata_of, told
+from pelton.runtimes.process.records import metadata_of, spec_told, told
 from pelton.runtimes.process.replies import failure, outputs_of
 from pelton.runtimes.process.values import CannotCarry, Malformed
 from pelton.specs import ModelMetadata, ModelSpec
@@ -165,7 +165,7 @@ class ProcessInstance:
 
     def _adopt(self, child: Child) -> None:
         level = logging.getLogger().getEffectiveLevel()
-        orders = [told(self._spec), told(self._options), list(sys.path), level]
+        orders = [spec_told(self._spec), told(self._options), list(sys.path), level]
         self._trouble = ""
         self._child, self._state = child, _State.LOADING
         try:

@@ -1,0 +1,132 @@
+"""Identical questions that are under way at once are computed once.
+
+The first to ask leads: it computes, right in its own coroutine, so a question that nobody shares
+costs no task. Whoever asks the same meanwhile waits for the leader's result.
+
+* A result is shared by all who wait.
+* A failure of Pelton's own kind is told to all who wait, each with an error of its own, and is
+  forgotten: who asks after it computes again. So a request that kills its worker kills one.
+* What concerns the leader alone is not told: its deadline is over, or its caller has left. Then
+  one of those who wait leads in its stead and computes anew, with its own deadline; the others
+  wait for that one.
+* Whoever waits does so until its own deadline, and leaves alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from pelton.clock import Clock
+from pelton.errors import DeadlineExceeded, PeltonError
+
+T = TypeVar("T")
+
+
+class _Outcome(NamedTuple, Generic[T]):
+    """What became of a computation: a result, an error, or neither, where it concerns only one."""
+
+    result: T | None
+    error: PeltonError | None
+
+
+class InFlight(Generic[T]):
+    """Who computes what, and who waits for it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[bytes, list[asyncio.Future[_Outcome[T]]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def share(
+        self, key: bytes, deadline_s: float, compute: Callable[[], Awaitable[T]]
+    ) -> tuple[T, bool]:
+        """Return the result of a computation, or of the same one that is under way.
+
+        Args:
+            key: equal for equal computations.
+            deadline_s: when waiting for another one's is over, on the clock; `compute` holds its
+                own.
+            compute: called, and awaited, if this is the first.
+
+        Returns:
+            The result, and whether another one computed it.
+
+        Raises:
+            DeadlineExceeded: another one computes it, and the time was over before it was done.
+            PeltonError: as `compute` raised it, here or where it was computed.
+        """
+        while (waiting := self._waiting.get(key)) is not None:
+            outcome = await self._wait(waiting, deadline_s)
+            if outcome.error is not None:
+                raise _one_more(outcome.error) from outcome.error.__cause__
+            if outcome.result is not None:
+                return outcome.result, True
+        return await self._lead(key, compute), False
+
+    async def _lead(self, key: bytes, compute: Callable[[], Awaitable[T]]) -> T:
+        waiting = self._waiting[key] = []
+        result: T | None = None
+        told: PeltonError | None = None
+        try:
+            result = await compute()
+            return result
+        except DeadlineExceeded:
+            raise
+        except PeltonError as error:
+            told = error
+            raise
+        finally:
+            del self._waiting[key]
+            if waiting:
+                _tell(waiting, _Outcome(result, told))
+            del told, waiting  # an error's traceback holds this frame
+
+    def anyone_waits(self, key: bytes) -> bool:
+        """Tell whether somebody waits for a computation that is under way."""
+        return bool(self._waiting.get(key))
+
+    async def _wait(
+        self, waiting: list[asyncio.Future[_Outcome[T]]], deadline_s: float
+    ) -> _Outcome[T]:
+        # Not `asyncio.timeout`: requests are begun outside of any task, which that needs.
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[_Outcome[T]] = loop.create_future()
+        waiting.append(waiter)
+        timer = None
+        if deadline_s != math.inf:
+            timer = loop.call_later(max(0.0, deadline_s - self._clock()), _expire, waiter)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter.cancelled():
+                waiting.remove(waiter)
+
+
+def _tell(waiting: list[asyncio.Future[_Outcome[T]]], outcome: _Outcome[T]) -> None:
+    for waiter in waiting:
+        if not waiter.done():
+            waiter.set_result(outcome)
+
+
+def _expire(waiter: asyncio.Future[_Outcome[T]]) -> None:
+    if not waiter.done():
+        late = DeadlineExceeded(
+            "the time that was allowed for the request is over; it waited for the answer to "
+            "another one with the same content"
+        )
+        waiter.set_result(_Outcome(None, late))
+
+
+def _one_more(error: PeltonError) -> PeltonError:
+    """Return an error like this one; raised twice, one error would gather both tracebacks."""
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy

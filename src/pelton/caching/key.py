@@ -1,0 +1,146 @@
+"""The key of a question: equal for equal questions, and for no two others.
+
+A key is the SHA-256 (FIPS 180-4) of the question in the form of `encoding.py`, in which no two
+questions are alike, so whoever finds two with one key has broken SHA-256. The question is a list:
+
+    format            what this list means, so that a later Pelton never takes it for its own
+    model, version    their names
+    identity          digest of the version's manifest, or what names this one load of it
+    tenant            so that nobody learns from a hit, or from its time, what another one asked
+    outputs           the wanted ones, in order
+    parameters        pairs of name and value, sorted by name; 1, 1.0, true and "1" are four values
+    inputs            by name, in order, each with its dtype, its shape and its elements
+
+Two byte orders of an array are two questions, and so are two orders of names: a model could tell
+them apart. The price is a few hits.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from pelton.caching.encoding import NotPlain, Part, array_parts, encode, head
+from pelton.messages import Parameter, Value
+
+FORMAT = "pelton result cache 1"
+
+JOIN_BYTES = 32 * 1024
+"""Up to this size it is quicker to copy all pieces together than to hash one by one."""
+
+REMEMBERED_CHARACTERS = 256
+"""Up to this length, names are encoded once."""
+
+ON_LOOP_BYTES = 256 * 1024
+"""Inputs of more bytes than this are hashed in a thread, where others need not wait for it."""
+
+LEVELS = 3
+FIRST_VALUES = 64
+"""So deep, and so far into each container, is looked for large arrays and texts."""
+
+
+class Keys:
+    """Makes the keys for one loaded version of a model."""
+
+    def __init__(self, model: str, version: str, identity: str) -> None:
+        """Begin every key with what all questions to the version share.
+
+        Args:
+            model: its name.
+            version: its version, as text.
+            identity: what tells it from any other model that ever had this name and version: the
+                digest of its manifest, or, where it has none, a name that no other load has.
+        """
+        parts: list[Part] = [head(b"l", 8)]
+        for each in (FORMAT, model, version, identity):
+            parts += encode(each)
+        self._begin = b"".join(parts)
+
+    def key(
+        self,
+        tenant: str,
+        inputs: Mapping[str, Value],
+        outputs: tuple[str, ...] = (),
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> bytes | None:
+        """Return the key of a question.
+
+        Args:
+            tenant: who asks, in the sense in which tenants must not see each other's answers.
+            inputs: checked inputs by name, as the model will see them.
+            outputs: the names of the wanted outputs; empty for all.
+            parameters: those that may change the answer.
+
+        Returns:
+            32 bytes, or None where the inputs hold something of which no key can be made: an
+            object that is no plain value, or values of very many parts.
+        """
+        parts = self.parts(tenant, inputs, outputs, parameters or {})
+        if parts is None:
+            return None
+        if weight_bytes(inputs) <= JOIN_BYTES:
+            return hashlib.sha256(b"".join(parts)).digest()
+        hashing = hashlib.sha256()
+        for part in parts:
+            hashing.update(part)
+        return hashing.digest()
+
+    def parts(
+        self,
+        tenant: str,
+        inputs: Mapping[str, Value],
+        outputs: tuple[str, ...],
+        parameters: Mapping[str, Parameter],
+    ) -> list[Part] | None:
+        """Return what is hashed, in pieces; None where there is no key."""
+        parts = [self._begin, _text(tenant), head(b"l", len(outputs)), *map(_text, outputs)]
+        try:
+            if parameters:
+                parts += encode([list(pair) for pair in sorted(parameters.items())])
+            else:
+                parts.append(_NO_PAIRS)
+            parts.append(head(b"m", len(inputs)))
+            for name, value in inputs.items():
+                parts.append(_text(name))
+                if type(value) is np.ndarray and value.dtype.kind != "O":
+                    parts += array_parts(value)
+                else:
+                    parts += encode(value)
+        except NotPlain:
+            return None
+        return parts
+
+
+def _text(text: str) -> Part:
+    return _remembered(text) if len(text) <= REMEMBERED_CHARACTERS else encode(text)[0]
+
+
+_NO_PAIRS = head(b"l", 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered(text: str) -> Part:
+    return encode(text)[0]
+
+
+def weight_bytes(inputs: Mapping[str, Value]) -> int:
+    """Return how many bytes of an array take as long to hash as these inputs, roughly."""
+    weight = 0
+    for value in inputs.values():
+        weight += value.nbytes if type(value) is np.ndarray else _weight(value, LEVELS)
+    return weight
+
+
+def _weight(value: Value, levels: int) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if levels and isinstance(value, list | tuple | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return sum(_weight(each, levels - 1) for each in itertools.islice(inner, FIRST_VALUES))
+    return 0

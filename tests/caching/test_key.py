@@ -1,0 +1,149 @@
+"""Equal questions have one key; questions that differ in anything have two."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caching.plain_values import VALUES, bits
+from pelton.caching.encoding import decode, encode
+from pelton.caching.key import FORMAT, JOIN_BYTES, Keys, weight_bytes
+
+X = np.arange(4, dtype="<f4")
+DIGEST = "sha256:" + 64 * "0"
+
+
+def key(
+    model="m",
+    version="1",
+    identity=DIGEST,
+    tenant="t",
+    outputs=(),
+    parameters=None,
+    inputs=None,
+):
+    inputs = {"x": X} if inputs is None else inputs
+    return Keys(model, version, identity).key(tenant, inputs, outputs, parameters)
+
+
+DIFFERENT = [
+    {},
+    {"model": "n"},
+    {"version": "2"},
+    {"identity": "sha256:" + 63 * "0" + "1"},
+    {"tenant": ""},
+    {"tenant": "u"},
+    {"model": "mt", "tenant": ""},
+    {"model": "", "version": "m1"},
+    {"outputs": ("y",)},
+    {"outputs": ("z",)},
+    {"outputs": ("y", "z")},
+    {"outputs": ("z", "y")},
+    {"outputs": ("yz",)},
+    {"parameters": {"p": 1}},
+    {"parameters": {"p": 1.0}},
+    {"parameters": {"p": True}},
+    {"parameters": {"p": "1"}},
+    {"parameters": {"q": 1}},
+    {"parameters": {"p": 1, "q": 1}},
+    {"inputs": {}},
+    {"inputs": {"y": X}},
+    {"inputs": {"x": X, "y": X}},
+    {"inputs": {"y": X, "x": X}},
+    {"inputs": {"x": X.view("<i4")}},
+    {"inputs": {"x": X.view("u1")}},
+    {"inputs": {"x": X.astype(">f4")}},
+    {"inputs": {"x": X.reshape(2, 2)}},
+    {"inputs": {"x": X.reshape(1, 4)}},
+    {"inputs": {"x": -X}},
+    {"inputs": {"x": X.tolist()}},
+    {"inputs": {"x": X.tobytes()}},
+    {"inputs": {"x": {"a": 1, "b": 2}}},
+    {"inputs": {"x": {"b": 2, "a": 1}}},
+]
+
+
+def test_questions_that_differ_in_anything_have_different_keys() -> None:
+    for one, other in itertools.combinations(DIFFERENT, 2):
+        assert key(**one) != key(**other), (one, other)
+
+
+@pytest.mark.parametrize("question", DIFFERENT)
+def test_the_same_question_has_the_same_key(question) -> None:
+    assert key(**question) == key(**question)
+    assert len(key(**question)) == 32
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    assert key(parameters={"p": 1, "q": 2}) == key(parameters={"q": 2, "p": 1})
+
+
+def test_a_remembered_text_is_not_taken_for_its_equal() -> None:
+    """1, 1.0 and true are equal to Python, so whatever remembers them has to look twice."""
+    keys = [key(parameters={"p": value}) for value in (1, 1.0, True, 1, True, 1.0)]
+    assert keys[:3] == [keys[3], keys[5], keys[4]]
+    assert len(set(keys)) == 3
+
+
+def test_what_is_hashed_is_the_question_as_one_value() -> None:
+    parts = Keys("m", "1", DIGEST).parts("t", {"x": X}, ("y",), {"q": True, "p": 1})
+    assert bits(decode(b"".join(parts))) == bits(
+        [FORMAT, "m", "1", DIGEST, "t", ["y"], [["p", 1], ["q", True]], {"x": X}]
+    )
+
+
+@pytest.mark.parametrize("size", [0, JOIN_BYTES - 1, JOIN_BYTES, JOIN_BYTES + 1, 300_000])
+def test_the_key_is_the_sha256_of_that_at_every_size(size) -> None:
+    inputs = {"x": np.arange(size, dtype="u1"), "y" * 300: X}
+    question = [FORMAT, "m", "1", DIGEST, "t", [], [], inputs]
+    assert key(inputs=inputs) == hashlib.sha256(b"".join(encode(question))).digest()
+
+
+TEXTS = st.text(max_size=3)
+QUESTIONS = st.tuples(
+    TEXTS,
+    TEXTS,
+    TEXTS,
+    TEXTS,
+    st.lists(TEXTS, max_size=2).map(tuple),
+    st.dictionaries(TEXTS, TEXTS | st.integers(0, 1) | st.booleans() | st.floats(), max_size=2),
+    st.dictionaries(TEXTS, VALUES, max_size=2),
+)
+
+
+@given(QUESTIONS, QUESTIONS)
+def test_different_questions_are_different_before_they_are_hashed(one, other) -> None:
+    def hashed(question) -> bytes:
+        model, version, identity, tenant, outputs, parameters, inputs = question
+        return b"".join(Keys(model, version, identity).parts(tenant, inputs, outputs, parameters))
+
+    def sorted_bits(question):
+        return bits([*question[:5], sorted(question[5].items()), question[6]])
+
+    assert (hashed(one) == hashed(other)) == (sorted_bits(one) == sorted_bits(other))
+
+
+@pytest.mark.parametrize("inputs", [{"x": object()}, {"x": [{1}]}, {"x": [0] * 10_000}])
+def test_there_is_no_key_of_what_has_no_form(inputs) -> None:
+    assert key(inputs=inputs) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        (X, 16),
+        (b"abc", 3),
+        (None, 0),
+        (np.array([b"a"] * 10, object), 80),
+        ([X, {"a": (X, "ab")}], 34),
+        ([[[[X]]]], 0),
+        ([X] * 1000, 64 * 16),
+    ],
+)
+def test_the_weight_says_roughly_how_long_hashing_takes(value, weight) -> None:
+    assert weight_bytes({"x": value, "y": X}) == weight + 16
