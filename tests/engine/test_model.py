@@ -134,11 +134,13 @@ async def test_rows_are_counted_on_the_loop_too_where_runs_are_shared() -> None:
     run = Timed(50e-6)
     sharing = Batching(max_batch_rows=64)
     model = model_of(FakeModel(run, quick=True), run.clock, instances=1, batching=sharing)
-    model.warm_up()
-    answer, _ = await model.run({"x": np.ones(4, np.int8)}, InferRequest("m", {}))
-    assert run.on_loop[-1]
+    request = InferRequest("m", {"x": np.ones(4, np.float32)})
+    for _ in range(SAMPLES):
+        await model.answer(request)
+    answer, _ = await model.answer(request)
+    assert run.on_loop == [False] * SAMPLES + [True]
     assert answer.batch_rows == 4
-    assert (model.statistics().runs, model.statistics().mean_batch_rows) == (1, 4.0)
+    assert (model.statistics().runs, model.statistics().mean_batch_rows) == (SAMPLES + 1, 4.0)
 
 
 async def test_big_inputs_are_measured_for_themselves() -> None:
@@ -192,7 +194,8 @@ async def test_a_model_that_is_not_concurrent_runs_one_request_at_a_time_in_orde
         inside.remove(inputs["x"])
         return {"y": inputs["x"]}
 
-    model = model_of(FakeModel(run, concurrent=False), FakeClock())
+    objects = described(takes_objects=True)
+    model = model_of(FakeModel(run, objects, concurrent=False), FakeClock())
     runs = [asyncio.create_task(ask(model, {"x": index})) for index in range(50)]
     await asyncio.sleep(0)
     may_go.set()
@@ -235,7 +238,7 @@ async def test_a_concurrent_model_runs_requests_at_the_same_time() -> None:
         both.wait()  # breaks, and fails the test, unless two are inside
         return {"y": inputs["x"]}
 
-    model = model_of(FakeModel(run, concurrent=True), FakeClock())
+    model = model_of(FakeModel(run, described(takes_objects=True), concurrent=True), FakeClock())
     answers = await asyncio.gather(ask(model, {"x": 1}), ask(model, {"x": 2}))
     assert [outputs["y"] for outputs, _ in answers] == [1, 2]
 
