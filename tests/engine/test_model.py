@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
 from engine.fake_models import run as ask
 from engine.virtual_time import in_virtual_time, settle
-from pelton.engine.model import Model, ModelStatistics
+from pelton.engine.model import REMEMBERED_FORMS, Model, ModelStatistics
 from pelton.engine.placement import SAMPLES
 from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
 from pelton.messages import InferRequest, Timing
@@ -385,3 +387,62 @@ async def test_closing_waits_for_the_run_that_is_under_way() -> None:
     await asyncio.gather(running, asyncio.to_thread(model.close))
     assert closed.is_set()
     assert closed_during_run == [False]
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+
+def of_form(form: object, value: Any) -> InferRequest:
+    return InferRequest("m", {"x": value}, form=form)
+
+
+async def test_inputs_of_a_form_that_fitted_are_not_looked_at_again(monkeypatch) -> None:
+    looked = []
+    monkeypatch.setattr(
+        "pelton.engine.model.checked_inputs", lambda inputs, _: looked.append(inputs) or inputs
+    )
+    model = model_of(FakeModel(), FakeClock())
+    form, other = object(), object()
+    for asked in (form, form, form, other, form, None, None):
+        await model.answer(of_form(asked, ONE["x"]))
+    assert len(looked) == 4  # the first of each form, and each without one
+
+
+async def test_inputs_of_a_form_that_does_not_fit_are_refused_each_time() -> None:
+    model, form = model_of(FakeModel(), FakeClock()), object()
+    for _ in range(3):
+        with pytest.raises(InvalidRequest, match="INT64"):
+            await model.answer(of_form(form, np.ones(4, np.int64)))
+
+
+async def test_inputs_that_had_to_be_changed_are_changed_each_time() -> None:
+    seen: list[np.ndarray] = []
+    model = model_of(FakeModel(lambda inputs: seen.append(inputs["x"]) or {}), FakeClock())
+    form = object()
+    for _ in range(3):
+        await model.answer(of_form(form, np.array([1, 2], ">f4")))
+    assert [(one.dtype.str, one.tolist()) for one in seen] == [("<f4", [1, 2])] * 3
+
+
+async def test_each_model_checks_a_form_for_itself() -> None:
+    form = object()
+    await model_of(FakeModel(), FakeClock()).answer(of_form(form, ONE["x"]))
+    whole = TensorSpec("x", "INT8", (-1,))
+    with pytest.raises(InvalidRequest, match="FP32"):
+        await model_of(FakeModel(metadata=described(whole)), FakeClock()).answer(
+            of_form(form, ONE["x"])
+        )
+
+
+async def test_forms_without_end_do_not_fill_the_memory() -> None:
+    model = model_of(FakeModel(), FakeClock())
+    first = weakref.ref(form := Form())
+    await model.answer(of_form(form, ONE["x"]))
+    del form
+    for _ in range(2 * REMEMBERED_FORMS):
+        await model.answer(of_form(Form(), ONE["x"]))
+    assert first() is None
+
+
+class Form:
+    """A token that can be watched."""

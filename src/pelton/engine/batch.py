@@ -100,6 +100,7 @@ class Batch:
         clock: Clock,
         ran: Ran,
         padded: Sequence[TensorSpec] = (),
+        hot_s: float = 0.0,
     ) -> None:
         """Make a batch of requests that have just left the line.
 
@@ -109,6 +110,7 @@ class Batch:
             clock: the server's.
             ran: told of each run.
             padded: the model's outputs, where inputs are filled up to a common length.
+            hot_s: how long the event loop may wait for its first run in one place.
         """
         self.members = members
         self.started_s = clock()
@@ -120,6 +122,7 @@ class Batch:
         self._sharing = members
         self._run: Run | None = None
         self._given_up = False
+        self._hot_s = hot_s
 
     async def carry_out(self) -> None:
         """Settle the fate of every member."""
@@ -163,6 +166,7 @@ class Batch:
                 stack(inputs),
                 max([member.deadline_s for member in members]),
                 tuple([member.log_id for member in members]),
+                self._hot_s,
             )
             self._sharing, self._run = members, run
             outputs = await self._instance.run(run)

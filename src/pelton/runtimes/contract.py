@@ -138,6 +138,8 @@ class Run:
         inputs: checked inputs, stacked along the first axis if there are several requests.
         deadline_s: when nobody waits any more, on the monotonic clock; may be infinity.
         log_ids: the names of its requests in the log, the first one's first.
+        hot_s: how long an instance may keep the event loop waiting for the result, seconds, where
+            that spares it to be put to sleep and woken; 0 for not at all.
         stop: asked when every caller has left.
         compute_s: set by the instance where it knows it: how long the model itself ran, without
             the way there and back.
@@ -146,6 +148,7 @@ class Run:
     inputs: Mapping[str, Value]
     deadline_s: float
     log_ids: tuple[str, ...] = ()
+    hot_s: float = 0.0
     stop: Stop = field(default_factory=Stop)
     compute_s: float = 0.0
 

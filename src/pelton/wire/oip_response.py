@@ -214,7 +214,7 @@ def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 def _as_tensor(name: str, value: Value, metadata: ModelMetadata) -> tuple[Datatype, Array]:
     """Find a value's datatype; what is no array yet becomes one, if it cleanly does."""
-    array = value if isinstance(value, np.ndarray) else _made_array(name, value)
+    array = value if type(value) is np.ndarray else _made_array(name, value)
     try:
         row = DATATYPES[datatype_name(array)]
         if row.wire_bytes is None:
@@ -229,7 +229,9 @@ def _as_tensor(name: str, value: Value, metadata: ModelMetadata) -> tuple[Dataty
 
 
 def _made_array(name: str, value: Value) -> Array:
-    """Make an array of a number, a text, or evenly nested lists of either."""
+    """Make a plain array of a number, a text, evenly nested lists, or of a subclass of arrays."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
     try:
         array = np.asarray(value)
         # Numpy writes numbers beside a text as text, and cuts zeros off the end of bytes.
