@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from pelton.batching.line import Entry
@@ -163,7 +164,7 @@ class Batch:
         try:
             begun_s = self._clock()
             run = Run(
-                stack(inputs),
+                partial(stack, inputs) if len(inputs) > 1 else inputs[0],
                 max([member.deadline_s for member in members]),
                 tuple([member.log_id for member in members]),
                 self._hot_s,
