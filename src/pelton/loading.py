@@ -103,7 +103,7 @@ class Loader:
         return model
 
     def _in_processes(self, spec: ModelSpec, options: RuntimeOptions, count: int) -> _Placed:
-        from pelton.runtimes.process.instance import start_instances
+        from pelton.runtimes.process.starting import start_instances
 
         if self.arena is None:
             self.arena = Arena.create(self._arena_bytes)

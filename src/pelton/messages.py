@@ -31,6 +31,9 @@ class InferRequest:
             infinity where the caller set no limit of its own.
         priority: 1 is served first, then 2, 3 and so on; 0 is the default, which is the middle.
         log_id: the name of the request in the server's log.
+        form: a token of whoever made the request: all requests with the same one bring inputs of
+            the same names, in the same order, with the same dtypes, shapes and layout. So what was
+            found out about one holds for all. None where nothing is known.
     """
 
     model: str
@@ -42,6 +45,7 @@ class InferRequest:
     deadline_s: float = math.inf
     priority: int = 0
     log_id: str = ""
+    form: object = None
 
 
 @dataclass(slots=True)

@@ -37,18 +37,20 @@ class Datatype:
         dtype: numpy type of the array in memory, little-endian.
         wire_bytes: bytes per element on the wire; None where each element has its own length.
         in_json: whether the protocol can write the type as JSON data.
+        as_it_lies: whether the bytes of the wire are the array's own, whatever they are.
     """
 
     name: str
     dtype: np.dtype[np.generic]
     wire_bytes: int | None
     in_json: bool = True
+    as_it_lies: bool = True
 
 
 DATATYPES: dict[str, Datatype] = {
     row.name: row
     for row in (
-        Datatype("BOOL", np.dtype(np.bool_), 1),
+        Datatype("BOOL", np.dtype(np.bool_), 1, as_it_lies=False),
         Datatype("UINT8", np.dtype("<u1"), 1),
         Datatype("UINT16", np.dtype("<u2"), 2),
         Datatype("UINT32", np.dtype("<u4"), 4),
@@ -60,8 +62,8 @@ DATATYPES: dict[str, Datatype] = {
         Datatype("FP16", np.dtype("<f2"), 2, in_json=False),
         Datatype("FP32", np.dtype("<f4"), 4),
         Datatype("FP64", np.dtype("<f8"), 8),
-        Datatype("BF16", np.dtype("<f4"), 2, in_json=False),
-        Datatype("BYTES", np.dtype(np.object_), None),
+        Datatype("BF16", np.dtype("<f4"), 2, in_json=False, as_it_lies=False),
+        Datatype("BYTES", np.dtype(np.object_), None, as_it_lies=False),
     )
 }
 

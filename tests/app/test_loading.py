@@ -174,7 +174,7 @@ async def test_python_lives_in_a_worker_process(tmp_path: Path) -> None:
         one.watch()
         (name,) = models.names()
         told = [
-            (await models.find(name).run({}, InferRequest(name, {})))[0].outputs for _ in range(2)
+            (await models.find(name).answer(InferRequest(name, {})))[0].outputs for _ in range(2)
         ]
     finally:
         models.close()
@@ -189,7 +189,7 @@ async def test_python_may_be_told_to_live_in_the_server(tmp_path: Path) -> None:
     one = loader(isolation="process")
     models = one.load(tmp_path)
     (name,) = models.names()
-    answer, _ = await models.find(name).run({}, InferRequest(name, {}))
+    answer, _ = await models.find(name).answer(InferRequest(name, {}))
     models.close()
     assert answer.outputs["pid"] == os.getpid()
     assert one.arena is None
@@ -201,7 +201,7 @@ async def test_onnx_may_live_in_worker_processes(tmp_path: Path) -> None:
     try:
         one.watch()
         x = np.array([1.5, -2.0], np.float32)
-        answer, _ = await models.find("m").run({"x": x}, InferRequest("m", {}))
+        answer, _ = await models.find("m").answer(InferRequest("m", {"x": x}))
         assert models.find("m").statistics().alive == 2
     finally:
         models.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from engine.fake_models import FakeClock, FakeModel, described, model_of
 from pelton.engine.models import Models
 from pelton.errors import Code
@@ -100,7 +102,7 @@ async def test_runs_are_counted() -> None:
     models = served("robot")
     told, _ = statistics(models, FakeClock())
     for _ in range(3):
-        await models.find("robot").run({}, InferRequest("robot", {}))
+        await models.find("robot").answer(InferRequest("robot", {"x": np.ones(1, np.float32)}))
     assert told.told("robot")["batches"] == {"running": 0, "runs": 3, "rows": 3, "mean_rows": 1.0}
     models.close()
 

@@ -67,5 +67,5 @@ def model_of(loaded: FakeModel, clock: FakeClock, instances: int = 2, **serving:
 
 async def run(model: Model, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Timing]:
     """Have a model run for a request without a deadline of its own."""
-    answer, timing = await model.run(inputs, InferRequest(model.metadata.name, inputs))
+    answer, timing = await model.answer(InferRequest(model.metadata.name, inputs))
     return answer.outputs, timing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
 from engine.fake_models import run as ask
 from engine.virtual_time import in_virtual_time, settle
-from pelton.engine.model import Model, ModelStatistics
+from pelton.engine.model import REMEMBERED_FORMS, Model, ModelStatistics
 from pelton.engine.placement import SAMPLES
 from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
 from pelton.messages import InferRequest, Timing
@@ -134,11 +136,13 @@ async def test_rows_are_counted_on_the_loop_too_where_runs_are_shared() -> None:
     run = Timed(50e-6)
     sharing = Batching(max_batch_rows=64)
     model = model_of(FakeModel(run, quick=True), run.clock, instances=1, batching=sharing)
-    model.warm_up()
-    answer, _ = await model.run({"x": np.ones(4, np.int8)}, InferRequest("m", {}))
-    assert run.on_loop[-1]
+    request = InferRequest("m", {"x": np.ones(4, np.float32)})
+    for _ in range(SAMPLES):
+        await model.answer(request)
+    answer, _ = await model.answer(request)
+    assert run.on_loop == [False] * SAMPLES + [True]
     assert answer.batch_rows == 4
-    assert (model.statistics().runs, model.statistics().mean_batch_rows) == (1, 4.0)
+    assert (model.statistics().runs, model.statistics().mean_batch_rows) == (SAMPLES + 1, 4.0)
 
 
 async def test_big_inputs_are_measured_for_themselves() -> None:
@@ -192,7 +196,8 @@ async def test_a_model_that_is_not_concurrent_runs_one_request_at_a_time_in_orde
         inside.remove(inputs["x"])
         return {"y": inputs["x"]}
 
-    model = model_of(FakeModel(run, concurrent=False), FakeClock())
+    objects = described(takes_objects=True)
+    model = model_of(FakeModel(run, objects, concurrent=False), FakeClock())
     runs = [asyncio.create_task(ask(model, {"x": index})) for index in range(50)]
     await asyncio.sleep(0)
     may_go.set()
@@ -235,7 +240,7 @@ async def test_a_concurrent_model_runs_requests_at_the_same_time() -> None:
         both.wait()  # breaks, and fails the test, unless two are inside
         return {"y": inputs["x"]}
 
-    model = model_of(FakeModel(run, concurrent=True), FakeClock())
+    model = model_of(FakeModel(run, described(takes_objects=True), concurrent=True), FakeClock())
     answers = await asyncio.gather(ask(model, {"x": 1}), ask(model, {"x": 2}))
     assert [outputs["y"] for outputs, _ in answers] == [1, 2]
 
@@ -382,3 +387,62 @@ async def test_closing_waits_for_the_run_that_is_under_way() -> None:
     await asyncio.gather(running, asyncio.to_thread(model.close))
     assert closed.is_set()
     assert closed_during_run == [False]
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+
+def of_form(form: object, value: Any) -> InferRequest:
+    return InferRequest("m", {"x": value}, form=form)
+
+
+async def test_inputs_of_a_form_that_fitted_are_not_looked_at_again(monkeypatch) -> None:
+    looked = []
+    monkeypatch.setattr(
+        "pelton.engine.model.checked_inputs", lambda inputs, _: looked.append(inputs) or inputs
+    )
+    model = model_of(FakeModel(), FakeClock())
+    form, other = object(), object()
+    for asked in (form, form, form, other, form, None, None):
+        await model.answer(of_form(asked, ONE["x"]))
+    assert len(looked) == 4  # the first of each form, and each without one
+
+
+async def test_inputs_of_a_form_that_does_not_fit_are_refused_each_time() -> None:
+    model, form = model_of(FakeModel(), FakeClock()), object()
+    for _ in range(3):
+        with pytest.raises(InvalidRequest, match="INT64"):
+            await model.answer(of_form(form, np.ones(4, np.int64)))
+
+
+async def test_inputs_that_had_to_be_changed_are_changed_each_time() -> None:
+    seen: list[np.ndarray] = []
+    model = model_of(FakeModel(lambda inputs: seen.append(inputs["x"]) or {}), FakeClock())
+    form = object()
+    for _ in range(3):
+        await model.answer(of_form(form, np.array([1, 2], ">f4")))
+    assert [(one.dtype.str, one.tolist()) for one in seen] == [("<f4", [1, 2])] * 3
+
+
+async def test_each_model_checks_a_form_for_itself() -> None:
+    form = object()
+    await model_of(FakeModel(), FakeClock()).answer(of_form(form, ONE["x"]))
+    whole = TensorSpec("x", "INT8", (-1,))
+    with pytest.raises(InvalidRequest, match="FP32"):
+        await model_of(FakeModel(metadata=described(whole)), FakeClock()).answer(
+            of_form(form, ONE["x"])
+        )
+
+
+async def test_forms_without_end_do_not_fill_the_memory() -> None:
+    model = model_of(FakeModel(), FakeClock())
+    first = weakref.ref(form := Form())
+    await model.answer(of_form(form, ONE["x"]))
+    del form
+    for _ in range(2 * REMEMBERED_FORMS):
+        await model.answer(of_form(Form(), ONE["x"]))
+    assert first() is None
+
+
+class Form:
+    """A token that can be watched."""

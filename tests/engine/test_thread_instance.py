@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,3 +107,31 @@ async def test_the_last_of_those_that_share_a_model_closes_it() -> None:
     alone = FakeModel()
     ThreadInstance(alone).close()
     assert alone.closed == 1
+
+
+async def test_the_inputs_of_a_batch_are_put_together_in_the_thread_and_once() -> None:
+    threads: list[int] = []
+
+    def together() -> dict[str, Any]:
+        threads.append(threading.get_ident())
+        return {"x": np.ones((2, 3), np.float32)}
+
+    model = FakeModel(lambda inputs: {"y": inputs["x"] + 1})
+    instance = ThreadInstance(model)
+    run = Run(together, deadline_s=1e9)
+    assert (await instance.run(run))["y"].tolist() == [[2, 2, 2]] * 2
+    assert run.inputs is run.inputs
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    instance.close()
+
+
+async def test_inputs_that_cannot_be_put_together_fail_their_run_and_nothing_else() -> None:
+    def together() -> dict[str, Any]:
+        raise MemoryError
+
+    instance = ThreadInstance(FakeModel())
+    with pytest.raises(MemoryError):
+        await instance.run(Run(together, deadline_s=1e9))
+    assert await instance.run(Run({}, deadline_s=1e9)) == {}
+    instance.close()

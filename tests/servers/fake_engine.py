@@ -22,7 +22,8 @@ from pelton.errors import (
     Unavailable,
 )
 from pelton.messages import InferRequest, InferResponse
-from pelton.servers.inference import InferenceDoor, Target
+from pelton.servers.inference import InferenceDoor
+from pelton.servers.inference_call import Target, read_call
 from pelton.servers.origin import Origin
 from pelton.servers.replies import Reply
 from pelton.servers.shared_regions import SharedRegions
@@ -81,7 +82,7 @@ class Door:
         body: memoryview,
         origin: Origin = HERE,
     ) -> Reply:
-        return await self._door.answer(target, headers, body, origin)
+        return await self._door.answer(read_call(target, headers), body, origin)
 
 
 def door_to(

@@ -33,7 +33,7 @@ class Door:
         self.answer_bytes = 2
         self._released = asyncio.Event()
 
-    async def answer(self, _target: Any, _headers: Any, body: memoryview, origin: Origin) -> Reply:
+    async def answer(self, _call: Any, body: memoryview, origin: Origin) -> Reply:
         """Answer one request."""
         self.bodies.append(body)
         self.origins.append(origin)

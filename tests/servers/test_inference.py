@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pelton.errors import Code, ModelFailed, PeltonError
-from pelton.servers.inference import Target, inference_target, wants_compression
+from pelton.servers.inference_call import Target, inference_target, wants_compression
 from pelton.wire.status import http_status
 from servers.fake_engine import (
     ENGINE_ERRORS,

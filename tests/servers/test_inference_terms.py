@@ -14,7 +14,7 @@ import pytest
 from client_memory import client_memory
 from pelton.errors import Code, DeadlineExceeded, Unavailable
 from pelton.messages import InferRequest, InferResponse, Timing
-from pelton.servers.inference import Target
+from pelton.servers.inference_call import Target
 from pelton.servers.origin import Origin
 from pelton.servers.replies import Reply
 from pelton.servers.shared_regions import SharedRegions

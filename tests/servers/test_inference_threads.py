@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pelton.servers import inference
-from pelton.servers.inference import QUICK_BYTES, Target
+from pelton.servers.inference import QUICK_BYTES
+from pelton.servers.inference_call import Target
 from pelton.servers.user_formats import format_of
 from servers.fake_engine import FORMATS, FakeEngine, ask, door_to, oip_binary, oip_json, whole
 

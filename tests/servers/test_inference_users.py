@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pelton.errors import Code
-from pelton.servers.inference import Target
+from pelton.servers.inference_call import Target
 from pelton.wire.status import http_status
 from servers.fake_engine import (
     ENGINE_ERRORS,

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from pelton.batching.line import Entry
@@ -100,6 +101,7 @@ class Batch:
         clock: Clock,
         ran: Ran,
         padded: Sequence[TensorSpec] = (),
+        hot_s: float = 0.0,
     ) -> None:
         """Make a batch of requests that have just left the line.
 
@@ -109,6 +111,7 @@ class Batch:
             clock: the server's.
             ran: told of each run.
             padded: the model's outputs, where inputs are filled up to a common length.
+            hot_s: how long the event loop may wait for its first run in one place.
         """
         self.members = members
         self.started_s = clock()
@@ -120,6 +123,7 @@ class Batch:
         self._sharing = members
         self._run: Run | None = None
         self._given_up = False
+        self._hot_s = hot_s
 
     async def carry_out(self) -> None:
         """Settle the fate of every member."""
@@ -160,9 +164,10 @@ class Batch:
         try:
             begun_s = self._clock()
             run = Run(
-                stack(inputs),
+                partial(stack, inputs) if len(inputs) > 1 else inputs[0],
                 max([member.deadline_s for member in members]),
                 tuple([member.log_id for member in members]),
+                self._hot_s,
             )
             self._sharing, self._run = members, run
             outputs = await self._instance.run(run)

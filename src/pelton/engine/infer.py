@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from pelton.engine.checks import checked_inputs
 from pelton.engine.digest import digest_of
 from pelton.engine.model import Model
 from pelton.engine.models import Models
@@ -52,8 +51,7 @@ class Engine:
         self._running += 1
         try:
             model = self.models.find(request.model, request.version)
-            inputs = checked_inputs(request.inputs, model.metadata)
-            answer, timing = await model.run(inputs, request)
+            answer, timing = await model.answer(request)
             response = _reply(request, model, answer.outputs, timing)
         except PeltonError as error:
             self.refused(request.model, error.code)

@@ -31,6 +31,7 @@ from pelton.clock import Clock
 from pelton.engine import eager
 from pelton.engine.alarm import Alarm
 from pelton.engine.batch import Answer, Batch, Member
+from pelton.engine.hot_wait import HotWait
 from pelton.errors import Unavailable
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance
@@ -108,6 +109,8 @@ class Lane:
         self._running: dict[Batch, asyncio.Task[None] | None] = {}
         self._alarm = Alarm(clock, self._look)
         self._longest_s = 0.0
+        self._hot = HotWait()
+        self._came = 0  # requests so far
         self._beside_free: list[Member] = []
         self._dispatching = False
         for instance in instances:
@@ -155,6 +158,7 @@ class Lane:
         self._alarm.stop()
 
     def _put(self, inputs: Mapping[str, Value], request: InferRequest, deadline_s: float) -> Member:
+        self._came += 1
         group = group_of(inputs, self._pad) if self._shares else None
         member = Member(
             rows=1 if group is None else rows_of(inputs),
@@ -267,18 +271,21 @@ class Lane:
         return True
 
     def _start(self, instance: Instance, members: Sequence[Member]) -> None:
-        batch = Batch(instance, members, self._clock, self._ran, self._padded)
+        hot_s = self._hot.patience_s()
+        batch = Batch(instance, members, self._clock, self._ran, self._padded, hot_s)
         for member in members:
             member.batch = batch
         self._free.remove(instance)
         self._running[batch] = None
         # Started at once, so that the instance has its work before this request's turn is over.
-        task = eager.start(self._carry_out(instance, batch))
+        task = eager.start(self._carry_out(instance, batch, hot_s))
         if task is not None:
             self._running[batch] = task  # the event loop itself would not keep it alive
 
-    async def _carry_out(self, instance: Instance, batch: Batch) -> None:
+    async def _carry_out(self, instance: Instance, batch: Batch, hot_s: float) -> None:
+        came = self._came
         await batch.carry_out()
+        self._hot.learn(hot_s, self._clock() - batch.started_s, self._came != came)
         del self._running[batch]
         if batch.not_in_rows and self._shares:
             self._share_no_more()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pelton.batching.stacking import rows_of
 from pelton.clock import Clock
 from pelton.engine.batch import Answer
+from pelton.engine.checks import checked_inputs
 from pelton.engine.guard import guarded
 from pelton.engine.lane import Lane, most_batch_rows
-from pelton.engine.placement import SAMPLES, Placement
+from pelton.engine.placement import SAMPLES, Placement, RunTimes
 from pelton.errors import DeadlineExceeded, PeltonError
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance, LoadedModel
@@ -19,6 +21,24 @@ from pelton.runtimes.warm_up import zeros_for
 from pelton.specs import ModelMetadata, Serving
 
 logger = logging.getLogger("pelton.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What all requests of one form have in common, whose inputs fit the model.
+
+    Attributes:
+        rows: how many each brings, as far as runs on the event loop count them.
+        times: how long the model takes for inputs of their size; None for one that never runs
+            on the event loop.
+    """
+
+    rows: int = 1
+    times: RunTimes | None = None
+
+
+REMEMBERED_FORMS = 256
+"""Of each model; a client sends requests of one form, or of a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,7 @@ class Model:
         self._lane = Lane(metadata, instances, serving, clock)
         self._waiting = self._lane.line
         self._placement = Placement()
+        self._forms: dict[object, _Form] = {}
         self._quick = None if serving.deterministic else quick
         self._shares = most_batch_rows(metadata, serving) > 1
 
@@ -98,45 +119,55 @@ class Model:
         """Whether an instance is there to run it."""
         return any(instance.alive for instance in self._instances)
 
-    async def run(
-        self, inputs: Mapping[str, Value], request: InferRequest
-    ) -> tuple[Answer, Timing]:
-        """Have the model run for one request.
-
-        Args:
-            inputs: checked inputs.
-            request: whose they are.
+    async def answer(self, request: InferRequest) -> tuple[Answer, Timing]:
+        """Check the inputs of a request, and have the model run for it.
 
         Returns:
             Every output by name, and where the time went.
 
         Raises:
+            InvalidRequest: the inputs do not fit the model.
             DeadlineExceeded: its time was over before it had an answer.
             Unavailable: too many wait already, or the worker that ran it died.
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised anything else, which is its `__cause__` where known.
         """
+        inputs, form = request.inputs, self._forms.get(request.form)
+        if form is None:
+            inputs, form = self._checked(request)
         arrived_s = self._clock()
         if request.deadline_s <= arrived_s:
             raise DeadlineExceeded("the time that was allowed for the request was over at once")
-        deadline_s = min(request.deadline_s, arrived_s + self._timeout_s)
-        if self._quick is None:
-            return await self._lane.run(inputs, request, deadline_s)
-        input_bytes = 0
-        for value in inputs.values():
-            input_bytes += value.nbytes
-        if self._placement.on_loop(input_bytes) and not self._waiting:
+        times = form.times
+        if times is not None and times.on_loop and self._quick is not None and not self._waiting:
             outputs = guarded(self.metadata.name, self._quick.run, inputs)
             compute_s = self._clock() - arrived_s
-            self._placement.learn(input_bytes, compute_s)
-            rows = rows_of(inputs) if self._shares else 1
-            self._lane.counts.runs += 1
-            self._lane.counts.rows += rows
-            return Answer(outputs, rows, compute_s), Timing(compute_s=compute_s)
+            times.learn(compute_s)
+            counts = self._lane.counts
+            counts.runs += 1
+            counts.rows += form.rows
+            return Answer(outputs, form.rows, compute_s), Timing(compute_s=compute_s)
+        deadline_s = min(request.deadline_s, arrived_s + self._timeout_s)
         answer, timing = await self._lane.run(inputs, request, deadline_s)
-        if answer.model_s:
-            self._placement.learn(input_bytes, answer.model_s)
+        if times is not None and answer.model_s:
+            times.learn(answer.model_s)
         return answer, timing
+
+    def _checked(self, request: InferRequest) -> tuple[Mapping[str, Value], _Form]:
+        """Check inputs, and remember their form unless they had to be changed."""
+        inputs = checked_inputs(request.inputs, self.metadata)
+        if self._quick is None:
+            form = _Form()
+        else:
+            input_bytes = sum(value.nbytes for value in inputs.values())
+            rows = rows_of(inputs) if self._shares else 1
+            form = _Form(rows, self._placement.of(input_bytes))
+        unchanged = all(map(operator.is_, inputs.values(), request.inputs.values()))
+        if request.form is not None and unchanged:
+            if len(self._forms) >= REMEMBERED_FORMS:
+                self._forms.clear()
+            self._forms[request.form] = form
+        return inputs, form
 
     def warm_up(self) -> None:
         """Run a quick model on zeros, so that the first request meets a warm one.
@@ -147,7 +178,7 @@ class Model:
         zeros = zeros_for(self.metadata) if self._quick is not None else {}
         if self._quick is None or not zeros:
             return
-        input_bytes = sum(value.nbytes for value in zeros.values())
+        times = self._placement.of(sum(value.nbytes for value in zeros.values()))
         for _ in range(SAMPLES + 1):
             started_s = self._clock()
             try:
@@ -157,7 +188,7 @@ class Model:
                     raise error.__cause__ from None
                 logger.debug("warm-up of model %s was refused: %s", self.metadata.name, error)
                 return
-            self._placement.learn(input_bytes, self._clock() - started_s)
+            times.learn(self._clock() - started_s)
 
     def statistics(self) -> ModelStatistics:
         """Return what it does and did."""

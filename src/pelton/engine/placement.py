@@ -21,27 +21,41 @@ SAMPLES = 5
 """Runs that the median is taken over, and that must be seen before anything is decided."""
 
 
+class RunTimes:
+    """How long the last runs took on inputs of about one size, and where the next one belongs.
+
+    Attributes:
+        on_loop: whether runs are known to be quick enough for the loop.
+    """
+
+    __slots__ = ("_recent", "on_loop")
+
+    def __init__(self) -> None:
+        self.on_loop = False
+        self._recent: deque[float] = deque(maxlen=SAMPLES)
+
+    def learn(self, seconds: float) -> None:
+        """Take in how long a run took."""
+        recent = self._recent
+        recent.append(seconds)
+        if self.on_loop:
+            # A single slow run says nothing; only then is the median worth its cost.
+            if seconds > LEAVE_S and median(recent) > LEAVE_S:
+                self.on_loop = False
+        elif len(recent) == SAMPLES and median(recent) < ENTER_S:
+            self.on_loop = True
+
+
 class Placement:
     """Remembers how long a model took, per size of its inputs."""
 
     def __init__(self) -> None:
-        self._recent: dict[int, deque[float]] = {}
-        self._on_loop: set[int] = set()
+        self._by_size: dict[int, RunTimes] = {}
 
-    def on_loop(self, input_bytes: int) -> bool:
-        """Return whether a run on so many bytes is known to be quick enough for the loop."""
-        return input_bytes.bit_length() in self._on_loop
-
-    def learn(self, input_bytes: int, seconds: float) -> None:
-        """Take in how long a run took."""
+    def of(self, input_bytes: int) -> RunTimes:
+        """Return the times of runs on about so many bytes."""
         size = input_bytes.bit_length()
-        recent = self._recent.get(size)
-        if recent is None:
-            recent = self._recent[size] = deque(maxlen=SAMPLES)
-        recent.append(seconds)
-        if size in self._on_loop:
-            # A single slow run says nothing; only then is the median worth its cost.
-            if seconds > LEAVE_S and median(recent) > LEAVE_S:
-                self._on_loop.discard(size)
-        elif len(recent) == SAMPLES and median(recent) < ENTER_S:
-            self._on_loop.add(size)
+        times = self._by_size.get(size)
+        if times is None:
+            times = self._by_size[size] = RunTimes()
+        return times

@@ -56,12 +56,13 @@ class ThreadInstance:
         return await self._workers.run(self._call, run)
 
     def _call(self, run: Run) -> dict[str, Value]:
+        inputs = run.inputs  # of a batch, they are copied together: here, not on the event loop
         # Measured here, since the way to this thread and back would hide how quick the model is.
         started_s = self._clock()
         if self._run_until is None:
-            outputs = guarded(self._name, self._loaded.run, run.inputs)
+            outputs = guarded(self._name, self._loaded.run, inputs)
         else:
-            outputs = guarded(self._name, self._run_until, run.inputs, run.stop)
+            outputs = guarded(self._name, self._run_until, inputs, run.stop)
         run.compute_s = self._clock() - started_s
         return outputs
 

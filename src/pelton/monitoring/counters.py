@@ -30,8 +30,17 @@ class Totals:
             self.failed += 1
             return
         self.succeeded += 1
-        self.compute_s += observed.timing.compute_s
-        self.queue_s += observed.timing.queue_s
+        timing = observed.timing
+        self.compute_s += timing.compute_s
+        self.queue_s += timing.queue_s
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.succeeded + other.succeeded,
+            self.failed + other.failed,
+            self.compute_s + other.compute_s,
+            self.queue_s + other.queue_s,
+        )
 
 
 class Counters:
@@ -44,7 +53,7 @@ class Counters:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._started_s = clock()
-        self._all = Totals()
+        self._strangers = Totals()
         self._by_model: dict[str, Totals] = {}
 
     def know(self, model: str) -> None:
@@ -53,10 +62,7 @@ class Counters:
 
     def observe(self, observed: Observed) -> None:
         """Count one request."""
-        self._all.add(observed)
-        totals = self._by_model.get(observed.model)
-        if totals is not None:
-            totals.add(observed)
+        self._by_model.get(observed.model, self._strangers).add(observed)
 
     def uptime_s(self) -> float:
         """Return seconds since the counters were made."""
@@ -64,7 +70,7 @@ class Counters:
 
     def totals(self) -> Totals:
         """Return the totals over all models."""
-        return self._all
+        return sum(self._by_model.values(), self._strangers)
 
     def by_model(self) -> dict[str, Totals]:
         """Return the totals of each served model."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pelton.messages import Value
@@ -130,24 +130,49 @@ class Stoppable(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Run:
     """One run of a model, for one request or for a batch of them.
 
     Attributes:
-        inputs: checked inputs, stacked along the first axis if there are several requests.
         deadline_s: when nobody waits any more, on the monotonic clock; may be infinity.
         log_ids: the names of its requests in the log, the first one's first.
+        hot_s: how long an instance may keep the event loop waiting for the result, seconds, where
+            that spares it to be put to sleep and woken; 0 for not at all.
         stop: asked when every caller has left.
         compute_s: set by the instance where it knows it: how long the model itself ran, without
             the way there and back.
     """
 
-    inputs: Mapping[str, Value]
-    deadline_s: float
-    log_ids: tuple[str, ...] = ()
-    stop: Stop = field(default_factory=Stop)
-    compute_s: float = 0.0
+    __slots__ = ("_inputs", "compute_s", "deadline_s", "hot_s", "log_ids", "stop")
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Value] | Callable[[], Mapping[str, Value]],
+        deadline_s: float,
+        log_ids: tuple[str, ...] = (),
+        hot_s: float = 0.0,
+    ) -> None:
+        """Make a run.
+
+        Args:
+            inputs: checked inputs, or what puts them together, in whichever thread asks first.
+            deadline_s: see the class.
+            log_ids: see the class.
+            hot_s: see the class.
+        """
+        self._inputs = inputs
+        self.deadline_s = deadline_s
+        self.log_ids = log_ids
+        self.hot_s = hot_s
+        self.stop = Stop()
+        self.compute_s = 0.0
+
+    @property
+    def inputs(self) -> Mapping[str, Value]:
+        """Checked inputs, stacked along the first axis if there are several requests."""
+        if callable(self._inputs):
+            self._inputs = self._inputs()
+        return self._inputs
 
 
 class Instance(Protocol):

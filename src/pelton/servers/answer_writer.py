@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from uvicorn.server import ServerState
 
-from pelton.servers.http_reply import response_pieces
+from pelton.servers.http_reply import header_lines, response_pieces
 from pelton.servers.memory_budget import SMALL_BYTES, MemoryBudget
 from pelton.servers.refusals import no_memory_for_answer
-from pelton.servers.replies import Reply, error_reply, request_id
+from pelton.servers.replies import Reply, error_reply, new_request_id
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -25,7 +24,15 @@ class AnswerWriter:
         paused: whether the client has yet to take some of what was written.
     """
 
-    __slots__ = ("_budget", "_server_state", "_transport", "_untaken_bytes", "paused")
+    __slots__ = (
+        "_budget",
+        "_of_all",
+        "_of_all_lines",
+        "_server_state",
+        "_transport",
+        "_untaken_bytes",
+        "paused",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, budget: MemoryBudget, server_state: ServerState
@@ -35,22 +42,27 @@ class AnswerWriter:
         self._budget = budget
         self._server_state = server_state
         self._untaken_bytes = 0
+        # What every response carries, such as the date: the server makes a new list each second.
+        self._of_all: list[tuple[bytes, bytes]] | None = None
+        self._of_all_lines = b""
         # So that an answer counts as taken only when the kernel has all of it: the last byte
         # keeps as much memory as the first.
         transport.set_write_buffer_limits(high=0)
 
-    def write(self, reply: Reply, keep_alive: bool, headers: Mapping[str, str]) -> None:
+    def write(self, reply: Reply, keep_alive: bool, sent_id: str | None = None) -> None:
         """Write an answer; one that is too much for the memory is replaced by a refusal.
 
         Args:
             reply: the answer.
             keep_alive: whether the connection goes on.
-            headers: of the request, whose id a refusal repeats.
+            sent_id: the caller's own id of the request, which a refusal repeats.
         """
         if reply.size > SMALL_BYTES and not self._budget.answer_fits(reply.size):
-            reply = error_reply(no_memory_for_answer(), request_id(headers.get("x-request-id")))
+            reply = error_reply(no_memory_for_answer(), sent_id or new_request_id())
         of_all = self._server_state.default_headers
-        self._transport.writelines(response_pieces(reply, keep_alive, of_all))
+        if of_all is not self._of_all:
+            self._of_all, self._of_all_lines = of_all, header_lines(of_all)
+        self._transport.writelines(response_pieces(reply, keep_alive, self._of_all_lines))
         if self.paused:
             self._charge(reply.size)
 

@@ -24,6 +24,3 @@ class GateState(enum.Enum):
     """The request was refused; what still comes is thrown away until the client has read why."""
     CLOSED = enum.auto()
     """The end has begun; nothing that still comes is looked at."""
-
-
-HEAD, QUEUED, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = GateState

@@ -23,7 +23,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -35,25 +34,15 @@ from pelton.errors import PeltonError
 from pelton.servers.answer_writer import PROBE_S, AnswerWriter
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.control_side import ControlSide
-from pelton.servers.direct import direct_target
-from pelton.servers.gate_states import (
-    BODY,
-    BUSY,
-    CLOSED,
-    CONTROL,
-    HEAD,
-    LINGERING,
-    QUEUED,
-    SENDING,
-)
+from pelton.servers.gate_states import GateState
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_head import RequestHead, cut_head, has_begun
-from pelton.servers.inference import Target
+from pelton.servers.inference_call import InferenceCall
 from pelton.servers.origin import Origin
 from pelton.servers.refusals import body_too_large, no_memory, too_many_connections, too_slow
-from pelton.servers.replies import error_reply, request_id
+from pelton.servers.replies import error_reply, new_request_id
 
-_NUMBER = re.compile(r"[0-9]{1,9}")
+HEAD, QUEUED, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = GateState
 
 _SPARE_BYTES = 1  # read beyond a body: a read that does not fill its buffer was the last
 
@@ -93,7 +82,6 @@ class HttpGate(asyncio.BufferedProtocol):
         self._origin: Origin
         self._head: RequestHead
         self._raw_head = b""
-        self._target: Target | None = None
         self._body = memoryview(b"")
         self._filled = 0
         self._task: asyncio.Task[None] | None = None
@@ -104,8 +92,7 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take in a new connection, unless there are too many."""
-        # Not checked with isinstance: uvloop's transports have the methods, not the base class.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._writer = AnswerWriter(self._transport, self._gateway.budget, self._server_state)
         if not self._gateway.connections.admit(self):
             self._tell(too_many_connections())
@@ -136,9 +123,12 @@ class HttpGate(asyncio.BufferedProtocol):
                 self._advance()
             return
         self._read_s = time.monotonic()
+        data = bytes(self._gateway.scratch[:nbytes])
         if not self._waiting:
             self._arrived_s = self._read_s
-        self._waiting += self._gateway.scratch[:nbytes]
+            if self._state is HEAD and self._take_whole(data):
+                return
+        self._waiting += data
         if self._state is HEAD:
             self._advance()
         elif self._control is not None and self._state is CONTROL and self._control.wants_more:
@@ -160,8 +150,7 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything; a request that is being answered is cancelled."""
-        self._state = CLOSED
-        self.deadline_s = math.inf
+        self._state, self.deadline_s = CLOSED, math.inf
         self._body = memoryview(b"")
         self._gateway.connections.leave(self)
         self._gateway.budget.leave(self)
@@ -241,6 +230,17 @@ class HttpGate(asyncio.BufferedProtocol):
             except PeltonError as error:
                 self.refuse(error)
 
+    def _take_whole(self, data: bytes) -> bool:
+        """Answer an inference that came in one piece: the short cut of small requests."""
+        head, body = self._gateway.heads.whole(data)
+        if head is None or head.call is None or len(body) > self._gateway.max_body_bytes:
+            return False
+        taken = self._gateway.budget.take(len(body))
+        if taken:
+            self._open(head)
+            self._answer(body, len(body))
+        return taken
+
     def _take_request(self) -> bool:
         """Take one request off the waiting bytes; False if its head is not complete."""
         raw = cut_head(self._waiting, self._gateway.limits.max_head_bytes)
@@ -250,20 +250,22 @@ class HttpGate(asyncio.BufferedProtocol):
                 self._gateway.connections.busy(self)
                 self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
             return False
-        self._head = head = self._gateway.heads.read(raw)
-        self._origin = Origin(self._arrived_s, self._same_user)
-        self._arrived_s = self._read_s  # of the next request, if it is there already
-        self._gateway.connections.busy(self)
-        self._keep_alive = head.keep_alive and not self._gateway.closing
-        length = head.content_length
+        self._open(self._gateway.heads.read(raw))
+        length = self._head.content_length
         if length is not None and length > self._gateway.max_body_bytes:
             raise body_too_large(length, self._gateway.max_body_bytes)
-        self._target = direct_target(head)
         if length and not self._gateway.budget.take(length):
             self._stand_in_line(raw, length)
         else:
             self._begin(raw)
         return True
+
+    def _open(self, head: RequestHead) -> None:
+        self._head = head
+        self._origin = Origin(self._arrived_s, self._same_user)
+        self._arrived_s = self._read_s  # of the next request, if it is there already
+        self._gateway.connections.busy(self)
+        self._keep_alive = head.keep_alive and not self._gateway.closing
 
     def _stand_in_line(self, raw: bytes, length: int) -> None:
         """Do not read on before there is memory; the body's own time begins then."""
@@ -276,7 +278,7 @@ class HttpGate(asyncio.BufferedProtocol):
     def _begin(self, raw_head: bytes) -> None:
         """Go on with a request whose body is charged."""
         length = self._head.content_length
-        if self._target is not None and length is not None:
+        if self._head.call is not None and length is not None:
             self._begin_body(length)
             return
         if self._control is None:
@@ -296,10 +298,9 @@ class HttpGate(asyncio.BufferedProtocol):
             return
         if self._head.expects_continue and not waiting:
             self._writer.ask_for_body()
-        json_bytes = self._head.headers.get("inference-header-content-length", "")
-        lead = int(json_bytes) if _NUMBER.fullmatch(json_bytes) else 0
+        call = cast("InferenceCall", self._head.call)
         freed = functools.partial(self._gateway.budget.freed, length)
-        self._body = self._gateway.pool.take(length + _SPARE_BYTES, lead, freed)
+        self._body = self._gateway.pool.take(length + _SPARE_BYTES, call.header_bytes or 0, freed)
         self._filled = len(waiting)
         self._body[: self._filled] = waiting
         waiting.clear()
@@ -314,17 +315,17 @@ class HttpGate(asyncio.BufferedProtocol):
         self._task = eager.start(self._answer_and_send(body, charged))
 
     async def _answer_and_send(self, body: memoryview, charged: int) -> None:
-        target, headers = cast("Target", self._target), self._head.headers
+        call = cast("InferenceCall", self._head.call)
         try:
-            reply = await self._gateway.door.answer(target, headers, body, self._origin)
+            reply = await self._gateway.door.answer(call, body, self._origin)
         finally:
             if charged:
                 self._gateway.budget.give_back(charged)
         waited = self._task is not None
         self._task = None
         if self._state is BUSY:
-            keep_alive = self._keep_alive and not self._gateway.closing
-            self._writer.write(reply, keep_alive, headers)
+            goes_on = self._keep_alive and not self._gateway.closing
+            self._writer.write(reply, goes_on, call.request_id)
             self._answered()
         if waited:
             self._advance()
@@ -381,7 +382,7 @@ class HttpGate(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _tell(self, error: PeltonError) -> None:
-        self._writer.write(error_reply(error, request_id(None)), False, {})
+        self._writer.write(error_reply(error, new_request_id()), False)
 
     # -- what the control side calls -----------------------------------------------------------
 

@@ -14,13 +14,20 @@ from dataclasses import dataclass, field
 import httptools
 
 from pelton.errors import Code, InvalidRequest
+from pelton.servers.inference_call import (
+    Headers,
+    InferenceCall,
+    inference_target,
+    read_call,
+    wants_compression,
+)
 
 _HOST = re.compile(rb"[A-Za-z0-9._~\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _VERSIONS = {"1.0", "1.1"}
 _REFUSED_METHODS = {b"TRACE", b"CONNECT"}
 
-_END_OF_HEAD = b"\r\n\r\n"
+END_OF_HEAD = b"\r\n\r\n"
 
 MAX_TARGET_BYTES = 8192
 """Longest path and query."""
@@ -42,6 +49,8 @@ class RequestHead:
         content_length: bytes of the body; None when it is chunked.
         expects_continue: whether the client waits for `100 Continue` before the body.
         takes_interim: whether it may be sent interim responses, as with HTTP/1.1.
+        call: the inference that it asks for, if the gate itself can receive and answer that:
+            a plain POST; None for all else.
     """
 
     method: str
@@ -52,6 +61,7 @@ class RequestHead:
     content_length: int | None
     expects_continue: bool
     takes_interim: bool
+    call: InferenceCall | None = None
 
 
 def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
@@ -69,9 +79,9 @@ def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
     """
     while waiting.startswith(b"\r\n"):
         del waiting[:2]
-    end = waiting.find(_END_OF_HEAD)
+    end = waiting.find(END_OF_HEAD)
     if 0 <= end <= max_bytes:
-        end += len(_END_OF_HEAD)
+        end += len(END_OF_HEAD)
         head = bytes(waiting[:end])
         del waiting[:end]
         return head
@@ -97,6 +107,18 @@ class HeadReader:
     def __init__(self, max_headers: int) -> None:
         self._max_headers = max_headers
         self._memo: dict[bytes, RequestHead] = {}
+
+    def whole(self, data: bytes) -> tuple[RequestHead | None, memoryview]:
+        """Take bytes apart that are one whole request, with a head that is remembered.
+
+        Returns:
+            The head and the body; None, for the head, for anything else.
+        """
+        start = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+        head = self._memo.get(data[:start])
+        if head is not None and head.content_length != len(data) - start:
+            head = None
+        return head, memoryview(data)[start:]
 
     def read(self, raw: bytes) -> RequestHead:
         """Parse a head.
@@ -183,17 +205,28 @@ def _checked_head(fields: _Fields) -> RequestHead:
         raise InvalidRequest(f"the path is longer than {MAX_TARGET_BYTES} bytes", Code.URI_TOO_LONG)
     _check_host(values.get(b"host", []), fields.version)
     length = _content_length(values)
+    method = fields.method.decode("ascii")
     path, _, query = fields.target.decode("latin-1").partition("?")
+    headers = joined(fields.headers)
+    plain = method == "POST" and length is not None
     return RequestHead(
-        method=fields.method.decode("ascii"),
+        method=method,
         path=path,
         query=query,
-        headers=joined(fields.headers),
+        headers=headers,
         keep_alive=fields.version == "1.1" and not _has_token(values, b"connection", b"close"),
         content_length=length,
         takes_interim=fields.version == "1.1",
         expects_continue=fields.version == "1.1" and _has_token(values, b"expect", b"100-continue"),
+        call=_direct_call(path, query, headers) if plain else None,
     )
+
+
+def _direct_call(path: str, query: str, headers: Headers) -> InferenceCall | None:
+    if "content-encoding" in headers or wants_compression(headers):
+        return None
+    target = inference_target(path, query)
+    return read_call(target, headers) if target is not None else None
 
 
 def _check_host(hosts: list[bytes], version: str) -> None:

@@ -18,22 +18,25 @@ _JOINED_BYTES = 16 * 1024
 """Up to this size, copying an answer into one piece is quicker than writing several."""
 
 
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they are written."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
 def response_pieces(
-    reply: Reply, keep_alive: bool, default_headers: Iterable[tuple[bytes, bytes]]
+    reply: Reply, keep_alive: bool, default_lines: bytes
 ) -> list[bytes | memoryview]:
     """Return a whole response; big pieces are the reply's own.
 
     Args:
         reply: the answer; its own headers hold no line breaks, for they are the server's words.
         keep_alive: whether the connection goes on.
-        default_headers: what every response carries, such as the date.
+        default_lines: headers that every response carries, such as the date, as lines.
     """
     head = _own_lines(reply.status, reply.content_type, reply.size, reply.headers, keep_alive)
-    for key, data in default_headers:
-        head += b"%b: %b\r\n" % (key, data)
     if reply.size <= _JOINED_BYTES:
-        return [b"".join((head, b"\r\n", *reply.chunks))]
-    return [head + b"\r\n", *reply.chunks]
+        return [b"".join((head, default_lines, b"\r\n", *reply.chunks))]
+    return [head + default_lines + b"\r\n", *reply.chunks]
 
 
 @functools.lru_cache(maxsize=256)

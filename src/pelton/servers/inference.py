@@ -9,42 +9,37 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qs
 
 import numpy as np
 
 from pelton.clock import Clock
 from pelton.engine.workers import Workers
-from pelton.errors import Code, ModelFailed, PeltonError
+from pelton.errors import Code, DeadlineExceeded, ModelFailed, PeltonError
 from pelton.messages import InferRequest, InferResponse, Value
+from pelton.servers.inference_call import InferenceCall
 from pelton.servers.model_choice import chosen_model
 from pelton.servers.origin import Origin
-from pelton.servers.replies import JSON, Reply, error_reply, request_id, retry_headers
+from pelton.servers.replies import JSON, Reply, error_reply, new_request_id, retry_headers
 from pelton.servers.shared_regions import SharedRegions
-from pelton.servers.terms import Stopwatch, deadline_of, wants_timing
+from pelton.servers.stopwatch import Stopwatch
 from pelton.servers.user_formats import Format, format_of
 from pelton.specs import ModelMetadata
-from pelton.wire import oip_message, oip_request, oip_response
+from pelton.wire import oip_request, oip_response
 from pelton.wire.limits import Limits
 from pelton.wire.plain import error_value, reply_value, to_inputs
 from pelton.wire.status import http_status
 
 logger = logging.getLogger("pelton.inference")
 
-_OIP_PATH = re.compile(r"/v2/models/([^/%]+)(?:/versions/([^/%]+))?/infer")
-
 QUICK_BYTES = 16 * 1024
 """Up to so much that costs time for each element is read or written on the event loop."""
 
 CODEC_THREADS = 2
 """They share the interpreter lock, so more would not be faster, but one could be hogged."""
-
-Headers = Mapping[str, str]
 
 
 class Engine(Protocol):
@@ -54,41 +49,6 @@ class Engine(Protocol):
     def refused(self, model: str, code: Code) -> None: ...  # noqa: D102
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata: ...  # noqa: D102
     def names(self) -> list[str]: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which endpoint a request is for.
-
-    Attributes:
-        model: the model in the path; None at `/infer`, where query or header name it.
-        version: the version in the path, if any.
-        query: the query string.
-    """
-
-    model: str | None
-    version: str | None = None
-    query: str = ""
-
-
-@functools.lru_cache(maxsize=256)
-def inference_target(path: str, query: str) -> Target | None:
-    """Return the inference endpoint that a path names, or None for any other path."""
-    if path == "/infer":
-        return Target(None, None, query)
-    found = _OIP_PATH.fullmatch(path)
-    return Target(found[1], found[2], query) if found else None
-
-
-def wants_compression(headers: Headers) -> str | None:
-    """Return the coding that the caller asks the reply to be in, or None.
-
-    HTTP libraries list all codings that they could read in every request. Compressing tensors
-    for each of them would cost far more time than it saves, so only an `Accept-Encoding` that
-    names exactly one coding counts as asking.
-    """
-    coding = headers.get("accept-encoding", "").strip().lower()
-    return coding if coding in ("gzip", "deflate") else None
 
 
 class InferenceDoor:
@@ -119,22 +79,19 @@ class InferenceDoor:
         # Long decoding and encoding goes here, where it does not hold up other connections.
         self._threads = Workers(CODEC_THREADS, "codec")
 
-    async def answer(
-        self, target: Target, headers: Headers, body: memoryview, origin: Origin
-    ) -> Reply:
+    async def answer(self, call: InferenceCall, body: memoryview, origin: Origin) -> Reply:
         """Answer one request.
 
         Args:
-            target: the endpoint.
-            headers: lower-case name -> value.
+            call: what its head says.
             body: the whole body, uncompressed.
             origin: when it came, and whether from the server's own user.
         """
-        log_id = request_id(headers.get("x-request-id"))
+        log_id = call.request_id or new_request_id()
         try:
-            if target.model is None:
-                return await self._users(target, headers, body, origin, log_id)
-            return await self._oip(target, headers, body, origin, log_id)
+            if call.at_infer:
+                return await self._users(call, body, origin, log_id)
+            return await self._oip(call, body, origin, log_id)
         except PeltonError as error:
             return _refusal(error, log_id)
         except Exception as error:  # noqa: BLE001
@@ -144,14 +101,13 @@ class InferenceDoor:
             return _refusal(failed, log_id)
 
     async def _oip(
-        self, target: Target, headers: Headers, body: memoryview, origin: Origin, log_id: str
+        self, call: InferenceCall, body: memoryview, origin: Origin, log_id: str
     ) -> Reply:
-        name = target.model or ""
+        name = call.model or ""
         try:
-            deadline_s = deadline_of(headers, origin, self._clock)
-            metadata = self._engine.metadata(name, target.version)
-            length = headers.get("inference-header-content-length")
-            header_bytes = None if length is None else oip_message.parse_header_length(length)
+            deadline_s = self._deadline_of(call, origin)
+            metadata = self._engine.metadata(name, call.version)
+            header_bytes = call.header_bytes
             json_bytes = len(body) if header_bytes is None else header_bytes
             regions = self._regions.open_to(origin)
             reach = len(body) if regions is None else len(body) + regions.total_bytes
@@ -163,36 +119,36 @@ class InferenceDoor:
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
-        request.version = target.version
+        request.version = call.version
         request.log_id = log_id
         if deadline_s < request.deadline_s:
             request.deadline_s = deadline_s
-        in_header = wants_timing(headers)
-        watch = Stopwatch(self._clock, origin) if in_header or plan.timing else None
+        watch = Stopwatch(self._clock, origin) if call.timing or plan.timing else None
         response = await self._engine.infer(request)
         told_last = None
         if watch is not None:
             watch.computed(response.timing)
             told_last = watch.parameters if plan.timing else None
-        answer = (response, plan, metadata, told_last)
         if plan.all_binary or _is_small(response.outputs):
-            encoded = oip_response.encode_response(*answer)
+            encoded = oip_response.encode_response(response, plan, metadata, told_last)
         else:
-            encoded = await self._threads.run(oip_response.encode_response, *answer)
-        extra = _digest_header(response)
-        if watch is not None and in_header:
+            encoded = await self._threads.run(
+                oip_response.encode_response, response, plan, metadata, told_last
+            )
+        extra = _digest_header(response) if response.digest else ()
+        if watch is not None and call.timing:
             extra = (*extra, watch.header())
         if encoded.header_bytes is None:
             return Reply(200, JSON, encoded.chunks, encoded.size, extra)
-        extra = (("inference-header-content-length", str(encoded.header_bytes)), *extra)
+        extra = (_header_length(encoded.header_bytes), *extra)
         return Reply(200, "application/octet-stream", encoded.chunks, encoded.size, extra)
 
     async def _users(
-        self, target: Target, headers: Headers, body: memoryview, origin: Origin, log_id: str
+        self, call: InferenceCall, body: memoryview, origin: Origin, log_id: str
     ) -> Reply:
         try:
-            deadline_s = deadline_of(headers, origin, self._clock)
-            form = format_of(headers.get("content-type"))
+            deadline_s = self._deadline_of(call, origin)
+            form = format_of(call.content_type)
             quick = form.is_quick(body)
             if quick:
                 value, style = form.decode(body, self._limits)
@@ -205,14 +161,14 @@ class InferenceDoor:
         extra: tuple[tuple[str, str], ...] = ()
         watch = None
         try:
-            request = await self._users_request(target, headers, value, quick)
+            request = await self._users_request(call, value, quick)
             request.log_id = log_id
             request.deadline_s = deadline_s
-            watch = Stopwatch(self._clock, origin) if wants_timing(headers) else None
+            watch = Stopwatch(self._clock, origin) if call.timing else None
             response = await self._engine.infer(request)
             if watch is not None:
                 watch.computed(response.timing)
-            extra = _digest_header(response)
+            extra = _digest_header(response) if response.digest else ()
             said, quick = reply_value(response), _is_small(response.outputs)
         except PeltonError as error:
             _log_failure(error, log_id)
@@ -230,12 +186,10 @@ class InferenceDoor:
             reply.headers = (*reply.headers, watch.header())
         return reply
 
-    async def _users_request(
-        self, target: Target, headers: Headers, value: Value, quick: bool
-    ) -> InferRequest:
+    async def _users_request(self, call: InferenceCall, value: Value, quick: bool) -> InferRequest:
         name = ""
         try:
-            name = self._chosen_model(target.query, headers)
+            name = chosen_model(call.model, self._default_model, self._engine.names())
             metadata = self._engine.metadata(name)
             if quick or metadata.takes_objects:
                 return InferRequest(name, to_inputs(value, metadata))
@@ -244,23 +198,33 @@ class InferenceDoor:
             self._engine.refused(name, error.code)
             raise
 
-    def _chosen_model(self, query: str, headers: Headers) -> str:
-        asked = _model_in(query) or headers.get("x-pelton-model")
-        return chosen_model(asked, self._default_model, self._engine.names())
+    def _deadline_of(self, call: InferenceCall, origin: Origin) -> float:
+        """Return when the answer is of no use any more, on the clock; infinity for never.
+
+        Raises:
+            InvalidRequest: what is wrong with the head.
+            DeadlineExceeded: it is that late already.
+        """
+        if call.wrong is not None:
+            raise call.wrong.with_traceback(None)
+        deadline_s = origin.arrived_s + call.timeout_s
+        if deadline_s != math.inf and deadline_s <= self._clock():
+            raise DeadlineExceeded("the time that the request allowed was over before it was read")
+        return deadline_s
 
 
 def _digest_header(response: InferResponse) -> tuple[tuple[str, str], ...]:
-    return (("x-pelton-digest", response.digest),) if response.digest else ()
+    return (("x-pelton-digest", response.digest),)
+
+
+@functools.lru_cache(maxsize=256)
+def _header_length(header_bytes: int) -> tuple[str, str]:
+    return "inference-header-content-length", str(header_bytes)
 
 
 def _refusal(error: PeltonError, log_id: str) -> Reply:
     _log_failure(error, log_id)
     return error_reply(error, log_id)
-
-
-@functools.lru_cache(maxsize=256)
-def _model_in(query: str) -> str | None:
-    return parse_qs(query).get("model", [None])[0]
 
 
 def _log_failure(error: PeltonError, told: str) -> None:

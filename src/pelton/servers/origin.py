@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Origin(NamedTuple):
     """What the gate knows of a request beside its bytes.
 
-    The door gets it with every call, `door.answer(target, headers, body, origin)`; routes of the
+    The door gets it with every call, `door.answer(call, body, origin)`; routes of the
     control application find it as `request.state.origin`, for every request.
 
     Attributes:

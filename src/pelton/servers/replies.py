@@ -38,8 +38,16 @@ class Reply:
 
 def request_id(sent: str | None) -> str:
     """Return the caller's `X-Request-Id` if it is harmless, else a new one."""
-    if sent is not None and _REQUEST_ID.fullmatch(sent):
-        return sent
+    return caller_request_id(sent) or new_request_id()
+
+
+def caller_request_id(sent: str | None) -> str | None:
+    """Return the caller's `X-Request-Id` if it is there and harmless."""
+    return sent if sent is not None and _REQUEST_ID.fullmatch(sent) else None
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has."""
     return f"{_process}-{next(_counter):x}"
 
 

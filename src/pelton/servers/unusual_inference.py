@@ -9,12 +9,8 @@ from starlette.requests import ClientDisconnect
 
 from pelton.errors import Code, InvalidRequest, PeltonError
 from pelton.servers.http_head import joined
-from pelton.servers.inference import (
-    Headers,
-    InferenceDoor,
-    inference_target,
-    wants_compression,
-)
+from pelton.servers.inference import InferenceDoor
+from pelton.servers.inference_call import Headers, inference_target, read_call, wants_compression
 from pelton.servers.replies import Reply, error_reply, request_id
 from pelton.wire.inflate import deflate, inflate
 from pelton.wire.limits import Limits
@@ -42,7 +38,7 @@ class UnusualInference:
         except PeltonError as error:
             return as_response(error_reply(error, request_id(headers.get("x-request-id"))))
         origin = request.state.origin
-        reply = await self._door.answer(target, headers, memoryview(body), origin)
+        reply = await self._door.answer(read_call(target, headers), memoryview(body), origin)
         coding = wants_compression(headers)
         return as_response(reply) if coding is None else await _compressed(reply, coding)
 

@@ -17,7 +17,11 @@ Buffer = bytes | memoryview
 
 
 def array_of(
-    raw: memoryview, dtype: np.dtype[np.generic], shape: Sequence[int], what: str
+    raw: memoryview,
+    dtype: np.dtype[np.generic],
+    shape: Sequence[int],
+    what: str,
+    start: int = 0,
 ) -> Array:
     """View bytes as a read-only array.
 
@@ -25,16 +29,17 @@ def array_of(
     copied once, to where they do: models run many times slower on unaligned arrays, or fail.
 
     Args:
-        raw: exactly as many bytes as shape and dtype need; the caller has checked that.
+        raw: as many bytes as shape and dtype need, or more; the caller has checked that.
         dtype: of fixed size.
         shape: dimensions, none negative.
         what: how the error shall name the tensor.
+        start: where in `raw` the first element is.
 
     Raises:
         InvalidRequest: the tensor is empty, but its other dimensions are beyond any memory.
     """
     try:
-        array: Array = np.ndarray(shape, dtype, raw)
+        array: Array = np.ndarray(shape, dtype, raw, start)
     except ValueError as error:
         raise _too_large(what) from error
     if not array.flags.aligned:

@@ -22,7 +22,7 @@ from typing import Any
 from pelton.errors import Code, InvalidRequest
 from pelton.messages import Parameter
 from pelton.tensors import Array, Datatype, check_byte_count, datatype, element_count
-from pelton.wire.array_bytes import Buffer
+from pelton.wire.array_bytes import Buffer, array_of
 from pelton.wire.element_lists import flatten
 from pelton.wire.limits import Limits
 from pelton.wire.oip_regions import NOT_ENABLED, PREFIX, Place, Regions, Write, read_place
@@ -30,6 +30,9 @@ from pelton.wire.oip_tensors import decode_binary, decode_json, expanded_bytes
 
 REMEMBERED_HEADER_BYTES = 2048
 """JSON parts up to this size are remembered; longer ones are parsed each time."""
+
+REMEMBERED_HEADERS = 256
+"""So many are, of all clients together."""
 
 _LENGTH_DIGITS = 15
 _ALIGNMENT = 64
@@ -79,12 +82,14 @@ class ReplyPlan:
         binary: whether outputs that are not named there are sent as binary data.
         timing: whether it shall tell where the time went.
         writers: what writes the outputs that go to shared memory, by name.
+        memory: of the writer of responses, for the next one: empty before the first.
     """
 
     outputs: tuple[WantedOutput, ...] = ()
     binary: bool = False
     timing: bool = False
     writers: Mapping[str, Write] = field(default_factory=dict, compare=False)
+    memory: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def all_binary(self) -> bool:
@@ -139,6 +144,8 @@ class TensorEntry:
             raw = regions.view(self.place, self.what)
             if self.row.name == "BOOL":  # it is checked, and must not be changed after that
                 raw = memoryview(bytes(raw))
+        elif self.row.as_it_lies:
+            return array_of(tail, self.row.dtype, self.shape, self.what, self.start)
         else:
             raw = tail[self.start : self.start + self.size]
         return decode_binary(self.row, self.shape, raw, self.what)

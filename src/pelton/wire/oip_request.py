@@ -10,7 +10,6 @@ nothing else: what lies in shared memory is looked up each time.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from pelton.wire.element_lists import object_array
 from pelton.wire.limits import Limits
 from pelton.wire.oip_message import (
     REMEMBERED_HEADER_BYTES,
+    REMEMBERED_HEADERS,
     ReplyPlan,
     TensorEntry,
     WantedOutput,
@@ -42,9 +42,14 @@ from pelton.wire.oip_tensors import decode_binary
 _KEYS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Header:
-    """The JSON part, checked as far as it can be without the model."""
+    """The JSON part, checked as far as it can be without the model.
+
+    Attributes:
+        limits: by which it was checked.
+        fits: the model that it was compared with last, and fits.
+    """
 
     id: str
     model_name: str | None
@@ -55,6 +60,8 @@ class _Header:
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[str, ...]
     plan: ReplyPlan
+    limits: Limits
+    fits: ModelMetadata | None = None
 
 
 def decode_request(
@@ -88,22 +95,23 @@ def decode_request(
     if header_bytes == 0:
         return _raw_request(body, metadata)
     head, tail = split(body, header_bytes)
+    shared = regions is not None
     # What lies in shared memory leaves nothing in the body that differs from one to the next.
-    repeats = header_bytes is not None or regions is not None
-    if repeats and len(head) <= REMEMBERED_HEADER_BYTES:
-        header = _remembered_header(bytes(head), len(tail), limits, regions is not None)
-    else:
-        header = _read_header(head, len(tail), limits, regions is not None)
-    _check_against_model(header, metadata)
+    remembered = (header_bytes is not None or shared) and len(head) <= REMEMBERED_HEADER_BYTES
+    read = _remembered_header if remembered else _read_header
+    header = read(head, len(tail), limits, shared)
+    if header.fits is not metadata:
+        _check_against_model(header, metadata)
     request = InferRequest(
         metadata.name,
         {entry.name: entry.array(tail, regions) for entry in header.inputs},
         None,
         header.outputs,
         header.id,
-        dict(header.parameters),
+        dict(header.parameters) if header.parameters else header.parameters,
         arrived_s + header.timeout_s,
         header.priority,
+        form=header if remembered else None,
     )
     return request, header.plan if regions is None else _with_writers(header.plan, regions)
 
@@ -144,10 +152,23 @@ def _read_header(
         inputs=read_tensors(fields["inputs"], "input", tail_bytes, limits, shared),
         outputs=tuple(output.name for output in outputs),
         plan=ReplyPlan(outputs, binary, timing),
+        limits=limits,
     )
 
 
-_remembered_header = functools.lru_cache(maxsize=256)(_read_header)
+_remembered: dict[tuple[bytes, int, bool], _Header] = {}
+
+
+def _remembered_header(head: memoryview, tail_bytes: int, limits: Limits, shared: bool) -> _Header:
+    key = (bytes(head), tail_bytes, shared)
+    header = _remembered.get(key)
+    # Hashing the limits each time would cost more than the rest of this.
+    if header is None or header.limits is not limits:
+        header = _read_header(key[0], tail_bytes, limits, shared)
+        if len(_remembered) >= REMEMBERED_HEADERS:
+            _remembered.clear()
+        _remembered[key] = header
+    return header
 
 
 def _text(fields: Mapping[str, object], key: str) -> str | None:
@@ -202,15 +223,14 @@ def _check_against_model(header: _Header, metadata: ModelMetadata) -> None:
             f"the request is for version {header.model_version!r:.60}, "
             f"but it was sent to {metadata.version!r}"
         )
-    if not header.outputs or not metadata.outputs:
-        return
     known = [spec.name for spec in metadata.outputs]
     for name in header.outputs:
-        if name not in known:
+        if known and name not in known:
             raise InvalidRequest(
                 f"model {metadata.name!r} has no output {name!r:.60}; "
                 f"it gives {', '.join(known)!s:.400}"
             )
+    header.fits = metadata
 
 
 def _raw_request(body: memoryview, metadata: ModelMetadata) -> tuple[InferRequest, ReplyPlan]:

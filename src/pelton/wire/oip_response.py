@@ -1,14 +1,15 @@
 """A response of the Open Inference Protocol, as the server writes it.
 
 The JSON part is put together from pieces that depend only on names, datatypes and shapes; those
-are remembered, since a model gives the same ones again and again.
+are remembered, since a model gives the same ones again and again. And where a client asks the same
+thing again, and the model's outputs look as they did before, the whole JSON part is that of before.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +54,23 @@ def encode_response(
             memory that has no room for it.
         ModelFailed: an output is nothing that the protocol can carry.
     """
+    if plan.memory and told_last is None:
+        again = _written_again(plan.memory[0], response, metadata)
+        if again is not None:
+            return again
+    written = _write(response, plan, metadata, told_last)
+    # Most plans are used once or very often, and the first time does not tell.
+    repeats = bool(plan.memory)
+    plan.memory[:] = [_remembered(response, plan, metadata, written) if repeats else None]
+    return written
+
+
+def _write(
+    response: InferResponse,
+    plan: ReplyPlan,
+    metadata: ModelMetadata,
+    told_last: Callable[[], Mapping[str, Parameter]] | None,
+) -> EncodedMessage:
     wanted = {output.name: output for output in plan.outputs} if plan.outputs else {}
     usual = _USUAL[plan.binary]
     entries: list[bytes] = []
@@ -75,6 +93,63 @@ def encode_response(
             plan.writers[name](binary)
             entries.append(_placed_entry(name, row.name, array.shape, len(binary), want.place))
     return message(_header(response, _parameters(response, told_last), entries), binaries)
+
+
+class _Written(NamedTuple):
+    """A response whose outputs were all sent as they lay in memory.
+
+    Attributes:
+        response: the model's name and version, the request's id.
+        metadata: of the model that answered.
+        outputs: name, dtype and shape of each.
+        header: the JSON part.
+        size: bytes of the whole message.
+    """
+
+    response: tuple[str, str, str]
+    metadata: ModelMetadata
+    outputs: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]
+    header: Buffer
+    size: int
+
+
+def _remembered(
+    response: InferResponse, plan: ReplyPlan, metadata: ModelMetadata, written: EncodedMessage
+) -> _Written | None:
+    """Return the record of a response, or None where the next one might not be the same."""
+    if response.digest or plan.timing or written.header_bytes is None or not plan.all_binary:
+        return None
+    for name, value in response.outputs.items():
+        row = _as_tensor(name, value, metadata)[0]
+        plain = type(value) is np.ndarray and row.as_it_lies and value.dtype == row.dtype
+        if not plain or not value.size:
+            return None
+    if len(written.chunks) != 1 + len(response.outputs):
+        return None  # some went to shared memory
+    asked = (response.model, response.version, response.id)
+    outputs = tuple((name, value.dtype, value.shape) for name, value in response.outputs.items())
+    return _Written(asked, metadata, outputs, written.chunks[0], written.size)
+
+
+def _written_again(
+    last: _Written | None, response: InferResponse, metadata: ModelMetadata
+) -> EncodedMessage | None:
+    """Return the message of a response that differs from the last one in its values only."""
+    if last is None:
+        return None
+    asked = (response.model, response.version, response.id)
+    values = response.outputs
+    if metadata is not last.metadata or asked != last.response or len(values) != len(last.outputs):
+        return None
+    chunks = [last.header]
+    for name, dtype, shape in last.outputs:
+        value = values.get(name)
+        if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
+            return None
+        if response.digest or not value.flags.c_contiguous:
+            return None
+        chunks.append(value.data.cast("B"))
+    return EncodedMessage(len(last.header), chunks, last.size)
 
 
 _USUAL = {binary: WantedOutput("", binary) for binary in (False, True)}
@@ -139,7 +214,7 @@ def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 def _as_tensor(name: str, value: Value, metadata: ModelMetadata) -> tuple[Datatype, Array]:
     """Find a value's datatype; what is no array yet becomes one, if it cleanly does."""
-    array = value if isinstance(value, np.ndarray) else _made_array(name, value)
+    array = value if type(value) is np.ndarray else _made_array(name, value)
     try:
         row = DATATYPES[datatype_name(array)]
         if row.wire_bytes is None:
@@ -154,7 +229,9 @@ def _as_tensor(name: str, value: Value, metadata: ModelMetadata) -> tuple[Dataty
 
 
 def _made_array(name: str, value: Value) -> Array:
-    """Make an array of a number, a text, or evenly nested lists of either."""
+    """Make a plain array of a number, a text, evenly nested lists, or of a subclass of arrays."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
     try:
         array = np.asarray(value)
         # Numpy writes numbers beside a text as text, and cuts zeros off the end of bytes.

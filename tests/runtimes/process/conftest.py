@@ -13,7 +13,8 @@ import pytest
 
 from pelton.arena import Arena
 from pelton.runtimes.contract import RuntimeOptions
-from pelton.runtimes.process.instance import ProcessInstance, start_instances
+from pelton.runtimes.process.instance import ProcessInstance
+from pelton.runtimes.process.starting import start_instances
 from pelton.specs import ModelSpec
 
 HEAD = "import os, sys\nimport numpy as np\ndef load_model(path, device):\n    pass\n"

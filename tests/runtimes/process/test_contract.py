@@ -13,7 +13,8 @@ from onnx import TensorProto
 
 from pelton.messages import Value
 from pelton.runtimes.contract import LoadedModel, Run, RuntimeOptions
-from pelton.runtimes.process.instance import ProcessInstance, start_instances
+from pelton.runtimes.process.instance import ProcessInstance
+from pelton.runtimes.process.starting import start_instances
 from pelton.specs import ModelMetadata, ModelSpec, TensorSpec
 from pelton.testing.runtime_contract import RuntimeContract, Sample
 from runtimes.onnx_files import identity, linear

@@ -15,7 +15,7 @@ import pytest
 from pelton.errors import DeadlineExceeded, LoadFailed, Unavailable
 from pelton.runtimes.contract import Run, RuntimeOptions
 from pelton.runtimes.process import backoff as backoff_module
-from pelton.runtimes.process.instance import start_instances
+from pelton.runtimes.process.starting import start_instances
 from runtimes.process.asking import ECHO, ask, until_alive
 
 DYING = """
@@ -157,7 +157,7 @@ SERVER = """
 import asyncio, logging, math, sys
 from pathlib import Path
 from pelton.runtimes.contract import Run, RuntimeOptions
-from pelton.runtimes.process.instance import start_instances
+from pelton.runtimes.process.starting import start_instances
 from pelton.specs import ModelSpec
 
 async def main():

@@ -23,7 +23,7 @@ from pelton.errors import (
     Unavailable,
 )
 from pelton.runtimes.contract import Run, RuntimeOptions
-from pelton.runtimes.process.instance import start_instances
+from pelton.runtimes.process.starting import start_instances
 from pelton.specs import TensorSpec
 from runtimes.process.asking import ECHO, ask
 
@@ -377,3 +377,33 @@ def test_a_model_may_clear_up_at_the_end(spec_of, tmp_path) -> None:
     instance.close()
     instance.wait_closed()
     assert left.read_text() == "bye"
+
+
+# -- waiting in one place ------------------------------------------------------------------------
+
+
+async def test_a_hot_run_gives_way_to_nothing_else_before_its_answer_is_there(start) -> None:
+    instance = start(ECHO)
+    await ask(instance, x=0)
+    others = []
+    asyncio.get_running_loop().call_soon(others.append, "ran")
+    answer = await instance.run(Run({"x": 1}, math.inf, hot_s=60.0))
+    assert (answer, others) == ({"x": 1}, [])
+
+
+async def test_a_hot_run_that_takes_longer_goes_the_usual_way(start) -> None:
+    instance = start("import time\ndef model_inference(obs):\n    time.sleep(0.05)\n    return 7\n")
+    others = []
+    asyncio.get_running_loop().call_soon(others.append, "ran")
+    answer = await instance.run(Run({"x": 1}, math.inf, hot_s=1e-6))
+    assert (list(answer.values()), others) == ([7], ["ran"])
+
+
+async def test_a_worker_that_dies_in_a_hot_run_fails_it_and_comes_back(start) -> None:
+    instance = start("import os\ndef model_inference(obs):\n    os._exit(3)\n")
+    with pytest.raises(Unavailable, match="during the request"):
+        await instance.run(Run({"x": 1}, math.inf, hot_s=0.2))
+    back = asyncio.Event()
+    instance.on_change(back.set)
+    await back.wait()
+    assert instance.alive

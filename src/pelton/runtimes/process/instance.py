@@ -11,7 +11,7 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from pelton.arena import Arena
@@ -27,6 +27,7 @@ from pelton.runtimes.process.values import CannotCarry, Malformed
 from pelton.specs import ModelMetadata, ModelSpec
 
 T = TypeVar("T")
+_Running = asyncio.Future[tuple[float, dict[str, Value]]]
 logger = logging.getLogger("pelton.worker")
 
 
@@ -58,7 +59,7 @@ class ProcessInstance:
         self._child: Child | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: Callable[[], None] = _nobody_asks
-        self._running: asyncio.Future[tuple[float, dict[str, Value]]] | None = None
+        self._running: _Running | None = None
         self._over: asyncio.Future[None] | None = None
         self._log_ids: tuple[str, ...] = ()
         self._trouble = ""  # why the worker that is about to end does, where that is known
@@ -112,9 +113,18 @@ class ProcessInstance:
             self._on_end()
             raise self._unavailable("is not running") from None
         del packed
-        self._running = loop.create_future()
-        run.compute_s, outputs = await self._running
+        running: _Running = loop.create_future()
+        self._running = running
+        if run.hot_s:
+            self._look_out(running, run.hot_s)
+        run.compute_s, outputs = await running
         return outputs
+
+    def _look_out(self, running: _Running, most_s: float) -> None:
+        """Listen to the worker without giving way to the event loop, for so long at the most."""
+        until_s = time.monotonic() + most_s
+        while not running.done() and time.monotonic() < until_s:
+            self._on_message()
 
     def give_up(self) -> None:
         """Kill the worker, which is started again."""
@@ -318,7 +328,7 @@ class ProcessInstance:
         if running is not None and not running.done():
             running.set_exception(error)
 
-    def _end_run(self) -> asyncio.Future[tuple[float, dict[str, Value]]] | None:
+    def _end_run(self) -> _Running | None:
         running, self._running, self._log_ids = self._running, None, ()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
@@ -364,36 +374,3 @@ def _tell(loop: asyncio.AbstractEventLoop, told: Callable[[T], None], what: T) -
     except RuntimeError:
         return False
     return True
-
-
-def start_instances(
-    spec: ModelSpec, options: RuntimeOptions, arena: Arena | None, count: int
-) -> list[ProcessInstance]:
-    """Start workers for one model, all at once, and wait until each has loaded it.
-
-    Args:
-        spec: the model.
-        options: how it is run.
-        arena: where the bodies of requests lie, so that workers read them there; or None.
-        count: how many workers.
-
-    Raises:
-        LoadFailed: one of them cannot load it; none is left.
-    """
-    instances = [ProcessInstance(spec, options, arena) for _ in range(count)]
-    try:
-        for instance in instances:
-            instance.start()
-        for instance in instances:
-            instance.wait_loaded()
-    except BaseException:
-        _close_all(instances)
-        raise
-    return instances
-
-
-def _close_all(instances: Sequence[ProcessInstance]) -> None:
-    for instance in instances:
-        instance.close()
-    for instance in instances:
-        instance.wait_closed()
