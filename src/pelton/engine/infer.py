@@ -1,15 +1,25 @@
-"""The whole way of a request through the engine: find, check, run, observe, reply."""
+"""The whole way of a request through the engine: choose, check, run, observe, reply."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pelton.engine.digest import digest_of
 from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing, Value
+from pelton.routing.choice import HEADER, Choice, told
 from pelton.specs import ModelMetadata
+
+Chosen = Callable[[InferRequest, Choice], None]
+"""Told of each request for which something was chosen, or that another version gets a copy of,
+once it has been given to its version; must be quick and must not raise."""
+
+
+def _untold(request: InferRequest, choice: Choice) -> None:
+    pass
 
 
 class Engine:
@@ -20,10 +30,11 @@ class Engine:
         ready: whether new work is welcome, as load balancers should hear it.
     """
 
-    def __init__(self, models: Models, observe: Observe) -> None:
+    def __init__(self, models: Models, observe: Observe, chosen: Chosen = _untold) -> None:
         self.models = models
         self.ready = True
         self._observe = observe
+        self._chosen = chosen
         self._refusing = False
         self._running = 0
         self._all_done = asyncio.Event()
@@ -38,27 +49,39 @@ class Engine:
             The wanted outputs of the model version that answered.
 
         Raises:
-            NotFound: no such model or version.
+            NotFound: no such model, version or label.
             InvalidRequest: the inputs or the wanted outputs do not fit the model.
             ModelFailed: the model raised.
             DeadlineExceeded: the request's time was over before it had an answer.
-            Unavailable: too many requests wait for the model, its worker died, or the server is
-                shutting down.
+            Unavailable: too many requests wait for the model, its worker died, its version is not
+                ready, or the server is shutting down.
         """
         if self._refusing:
             self.refused(request.model, Code.UNAVAILABLE)
             raise Unavailable("the server is shutting down; send the request to another", 1.0)
         self._running += 1
+        model: Model | None = None
         try:
-            model = self.models.find(request.model, request.version)
+            model, choice = self.models.choose(request)
+            model.enter()
+            if choice.unit or choice.shadow is not None:
+                self._chosen(request, choice)
             answer, timing = await model.answer(request)
-            response = _reply(request, model, answer.outputs, timing)
+            response = _reply(request, model, choice, answer.outputs, timing)
         except PeltonError as error:
-            self.refused(request.model, error.code)
+            if model is None:
+                self.refused(request.model, error.code)
+            else:
+                self._observe(Observed(model.name, error.code, Timing(), 0, model.version))
+                model.saw(request, error.code)
             raise
         finally:
+            if model is not None:
+                model.leave()
             self._leave()
-        self._observe(Observed(request.model, None, timing, answer.batch_rows))
+        self._observe(Observed(model.name, None, timing, answer.batch_rows, model.version))
+        if model.watch is not None:
+            model.saw(request, None, timing, response.outputs)
         return response
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
@@ -112,7 +135,11 @@ class Engine:
 
 
 def _reply(
-    request: InferRequest, model: Model, outputs: dict[str, Value], timing: Timing
+    request: InferRequest,
+    model: Model,
+    choice: Choice,
+    outputs: dict[str, Value],
+    timing: Timing,
 ) -> InferResponse:
     metadata = model.metadata
     if request.outputs:
@@ -123,5 +150,10 @@ def _reply(
                 f"it gives {', '.join(list(outputs)[:20])}"
             )
         outputs = {name: outputs[name] for name in request.outputs}
-    digest = digest_of(outputs) if model.deterministic else ""
-    return InferResponse(metadata.name, metadata.version, outputs, request.id, timing, digest)
+    response = InferResponse(metadata.name, metadata.version, outputs, request.id, timing)
+    response.metadata = metadata
+    if model.deterministic:
+        response.digest = digest_of(outputs)
+    if choice.unit and (said := told(choice)) is not None:
+        response.notes = ((HEADER, said),)
+    return response

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pelton.batching.stacking import rows_of
@@ -14,13 +15,20 @@ from pelton.engine.checks import checked_inputs
 from pelton.engine.guard import guarded
 from pelton.engine.lane import Lane, most_batch_rows
 from pelton.engine.placement import SAMPLES, Placement, RunTimes
-from pelton.errors import DeadlineExceeded, PeltonError
+from pelton.errors import Code, DeadlineExceeded, PeltonError
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance, LoadedModel
 from pelton.runtimes.warm_up import zeros_for
 from pelton.specs import ModelMetadata, Serving
 
 logger = logging.getLogger("pelton.engine")
+
+
+Watch = Callable[
+    [InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], None
+]
+"""Told of each request that was given to a version: why it failed, or where its time went and what
+came out. Must be quick and must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,10 @@ class Model:
 
     Attributes:
         metadata: what the model says of itself.
+        name: its name.
+        version: its version.
         deterministic: whether the same requests must give the same bits.
+        watch: told what each request showed of this version; None while nobody wants to know.
     """
 
     def __init__(
@@ -103,7 +114,12 @@ class Model:
                 once it has been measured to be fast.
         """
         self.metadata = metadata
+        self.name = metadata.name
+        self.version = int(metadata.version)
         self.deterministic = serving.deterministic
+        self.watch: Watch | None = None
+        self._asked = 0  # requests that were given to it and are not answered yet
+        self._idle: asyncio.Event | None = None
         self._instances = tuple(instances)
         self._timeout_s = serving.request_timeout_s
         self._clock = clock
@@ -118,6 +134,33 @@ class Model:
     def ready(self) -> bool:
         """Whether an instance is there to run it."""
         return any(instance.alive for instance in self._instances)
+
+    def enter(self) -> None:
+        """Count a request that is given to it; `leave` follows."""
+        self._asked += 1
+
+    def leave(self) -> None:
+        """Count a request that was given to it as answered."""
+        self._asked -= 1
+        if self._idle is not None and not self._asked:
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until every request that it was given is answered; give it no more before."""
+        self._idle = asyncio.Event()
+        if self._asked:
+            await self._idle.wait()
+
+    def saw(
+        self,
+        request: InferRequest,
+        error: Code | None,
+        timing: Timing | None = None,
+        outputs: Mapping[str, Value] | None = None,
+    ) -> None:
+        """Tell who watches this version what a request has shown of it."""
+        if self.watch is not None:
+            self.watch(request, error, timing, outputs)
 
     async def answer(self, request: InferRequest) -> tuple[Answer, Timing]:
         """Check the inputs of a request, and have the model run for it.
