@@ -35,6 +35,9 @@ class InferRequest:
         key: whom the request is for, as its sender says: who has the same key is given the same
             version by routes that split; empty where nothing is said.
         tenant: whose request it is, by the key that let it in; empty where no keys are used.
+        changeable: whether its sender can still write to inputs, since they lie in its own memory.
+        given_s: when it was given to the version that answers, on the server's monotonic clock; 0
+            before that.
         form: a token of whoever made the request: all requests with the same one bring inputs of
             the same names, in the same order, with the same dtypes, shapes and layout. So what was
             found out about one holds for all. None where nothing is known.
@@ -51,6 +54,8 @@ class InferRequest:
     log_id: str = ""
     key: str = ""
     tenant: str = ""
+    changeable: bool = False
+    given_s: float = 0.0
     form: object = None
 
 

@@ -141,6 +141,7 @@ class Exposure:
         enrolled: whether the unit takes part; the others are served by the main arm.
         forced: whether the caller named the version, so that it does not count.
         at_s: when.
+        salt: of the split; a new one is a new experiment, in which every unit is new.
     """
 
     route: str
@@ -151,3 +152,4 @@ class Exposure:
     enrolled: bool
     forced: bool
     at_s: float
+    salt: str = ""

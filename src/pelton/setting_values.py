@@ -89,11 +89,28 @@ def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
     return parse_positive
 
 
+def _parse_names(written: str) -> tuple[str, ...]:
+    if written.strip() == "none":
+        return ()
+    names = tuple(name.strip() for name in written.split(","))
+    if not all(names):
+        raise ValueError("names with commas between them, or none")
+    return names
+
+
+def _parse_rate(written: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", written.strip()) or not float(written):
+        raise ValueError("a number of requests per second, such as 10 or 0.5")
+    return float(written)
+
+
 SIZE = Form("size", _positive(parse_size))
 DURATION = Form("duration", parse_duration)
 MILLISECONDS = Form("milliseconds", parse_milliseconds)
 TIMEOUT = Form("duration", _positive(parse_duration))
 YES_NO = Form("true | false", _parse_yes_no)
+NAMES = Form("names", _parse_names)
+RATE = Form("number", _parse_rate)
 DEVICE = Form("cpu | auto | cuda:N", _parse_device)
 
 
@@ -151,3 +168,19 @@ def choice(*allowed: str) -> Form:
         return written
 
     return Form(" | ".join(allowed), parse)
+
+
+def number(low: float, high: float) -> Form:
+    """A number from `low` to `high`."""
+    wanted = f"a number from {low:g} to {high:g}"
+
+    def parse(written: str) -> float:
+        try:
+            value = float(written)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if "_" in written or not low <= value <= high:
+            raise ValueError(wanted)
+        return value
+
+    return Form("number", parse)

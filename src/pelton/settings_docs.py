@@ -47,8 +47,10 @@ def _row(setting: Setting) -> str:
 
 def shown(setting: Setting, value: Any) -> str:
     """Return a value as a person would write it."""
-    if value is None:
+    if value is None or value == ():
         return "none"
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
     if setting.form.told == "size":
@@ -56,7 +58,7 @@ def shown(setting: Setting, value: Any) -> str:
             if value and value % size == 0:
                 return f"{value // size}{unit}"
     if setting.form.told == "duration":
-        return f"{value:g}s"
+        return f"{value:.9g}s"
     if setting.form.told == "milliseconds":
         return f"{value:g}ms"
     if setting.form.told.startswith("auto") and not value:

@@ -70,6 +70,11 @@ class Serving:
         request_timeout_s: the longest that any request may take, from its arrival.
         hang_grace_s: how long after its deadline a run may still go on before its worker
             process counts as hung; at least three times the longest run that was seen.
+        cache: whether answers are kept, and given again to the same question.
+        cache_ttl_s: how long an answer is kept.
+        cache_max_bytes: memory for the answers of one version.
+        cache_objects: whether that holds for an object model too, whose code may answer the same
+            question in another way; in deterministic mode it does anyway.
         batching: how requests share runs.
     """
 
@@ -82,6 +87,10 @@ class Serving:
     max_queue_bytes: int = 512 * 1024 * 1024
     request_timeout_s: float = 60.0
     hang_grace_s: float = 1.0
+    cache: bool = False
+    cache_ttl_s: float = 60.0
+    cache_max_bytes: int = 64 * 1024 * 1024
+    cache_objects: bool = False
     batching: Batching = Batching()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from pelton.engine.model import ModelStatistics
@@ -21,8 +23,10 @@ class Statistics:
     def told(self, model: str | None) -> dict[str, Any]:
         """Return the numbers of one model, or of the whole server, which list each model too.
 
+        Where several versions of a model are loaded, each has numbers of its own besides.
+
         Args:
-            model: the model's name, which is known, or None.
+            model: the name of a model or a route, which is known, or None.
         """
         if model is not None:
             return self._of_model(model)
@@ -37,9 +41,23 @@ class Statistics:
         )
 
     def _of_model(self, name: str) -> dict[str, Any]:
-        totals = self._counters.by_model()[name]
-        told = _totals(totals, self._counters.uptime_s())
-        return told | _inside(self._models.find(name).statistics())
+        model = self._models.table.route(name).model
+        totals = self._counters.by_model().get(model, Totals())
+        loaded = {one.version: one.statistics() for one in self._models.loaded(model)}
+        told = _totals(totals, self._counters.uptime_s()) | _inside(_together(loaded.values()))
+        if len(loaded) > 1:
+            told["versions"] = {str(version): _inside(loaded[version]) for version in loaded}
+        return told
+
+
+def _together(versions: Iterable[ModelStatistics]) -> ModelStatistics:
+    """Add up what the loaded versions of a model do and did."""
+    told = [dataclasses.astuple(one) for one in versions]
+    names = [field.name for field in dataclasses.fields(ModelStatistics)]
+    sums = dict(zip(names, map(sum, zip(*told, strict=True)), strict=True)) if told else {}
+    whole = ModelStatistics(**(dict.fromkeys(names, 0) | sums))
+    runs = whole.runs
+    return dataclasses.replace(whole, mean_batch_rows=whole.rows / runs if runs else 0.0)
 
 
 def _totals(totals: Totals, uptime_s: float) -> dict[str, Any]:

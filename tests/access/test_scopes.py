@@ -14,7 +14,7 @@ from pelton.access.scopes import ROUTES, Open, check_scope, find_route, need_of
 from pelton.errors import AccessDenied, Code
 from pelton.records import Scope
 from pelton.servers.control import control_app
-from pelton.servers.inference import inference_target
+from pelton.servers.inference_call import inference_target
 from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference

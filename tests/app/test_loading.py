@@ -14,15 +14,16 @@ import pytest
 
 from engine.fake_models import FakeModel, described
 from pelton import loading
+from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.engine.placement import SAMPLES
 from pelton.errors import LoadFailed
 from pelton.loading import Loader
 from pelton.messages import InferRequest
-from pelton.runtimes.contract import RuntimeOptions
+from pelton.runtimes.contract import RuntimeOptions, Stop
 from pelton.serving_plan import usable_cores, with_safe_batches
 from pelton.specs import Batching, ModelSpec, Serving, TensorSpec
-from support_server import write_identity, write_matmul, write_python_model
+from support_server import until, write_identity, write_matmul, write_python_model
 
 
 def loader(**serving: Any) -> Loader:
@@ -85,14 +86,93 @@ def instances_of(models: Models, name: str) -> int:
     return models.find(name).statistics().instances
 
 
-def test_a_broken_model_closes_those_that_were_loaded_before(tmp_path, monkeypatch) -> None:
-    for name in ("a", "b", "broken", "c"):
-        write_identity(tmp_path / name / "model.onnx")
+def test_each_model_is_loaded_whatever_becomes_of_the_others(tmp_path, monkeypatch) -> None:
     registry = Loading()
     monkeypatch.setattr(loading.registry, "load", registry)
-    with pytest.raises(LoadFailed, match="model 'broken' is broken"):
-        loader().load(tmp_path)
-    assert sorted(registry.closed()) == [("a", 1), ("b", 1)]
+    specs = [
+        ModelSpec(name, 1, write_identity(tmp_path / f"{name}.onnx"), "onnx")
+        for name in ("a", "broken", "c")
+    ]
+    outcomes = loader().load_each(specs)
+    assert [getattr(one, "name", str(one)) for one in outcomes] == [
+        "a",
+        "model 'broken' is broken",
+        "c",
+    ]
+    assert registry.closed() == [("a", 0), ("c", 0)]
+    for one in outcomes:
+        if isinstance(one, Model):
+            one.close()
+    assert registry.closed() == [("a", 1), ("c", 1)]
+
+
+HOLDING = """
+import os, pathlib, time
+
+class Holding:
+    def load(self, path, device):
+        pathlib.Path({here!r}, str(os.getpid())).touch()
+        while len(list(pathlib.Path({here!r}).iterdir())) < {wanted}:
+            time.sleep(0.01)
+
+    def predict(self, inputs):
+        return inputs
+"""
+
+
+def held(tmp_path: Path, wanted: int, count: int) -> list[ModelSpec]:
+    here = tmp_path / "here"
+    here.mkdir()
+    specs = []
+    for number in range(count):
+        folder = tmp_path / f"m{number}"
+        write_python_model(folder, HOLDING.format(here=str(here), wanted=wanted))
+        specs.append(ModelSpec(folder.name, 1, folder, "python"))
+    return specs
+
+
+def test_models_in_worker_processes_are_loaded_at_the_same_time(tmp_path: Path) -> None:
+    outcomes = loader().load_each(held(tmp_path, wanted=3, count=3))
+    assert [one.name for one in outcomes if isinstance(one, Model)] == ["m0", "m1", "m2"]
+    for one in outcomes:
+        if isinstance(one, Model):
+            one.close()
+
+
+def test_who_is_interrupted_ends_the_workers(tmp_path: Path, monkeypatch) -> None:
+    specs = held(tmp_path, wanted=100, count=2)
+    here = tmp_path / "here"
+
+    def interrupted(*_: object) -> None:
+        deadline_s = time.monotonic() + 20.0
+        while len(list(here.iterdir())) < 2 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading.registry, "load", interrupted)
+    onnx = ModelSpec("m", 1, write_identity(tmp_path / "m.onnx"), "onnx")
+    with pytest.raises(KeyboardInterrupt):
+        loader().load_each([*specs, onnx])
+    pids = [one.name for one in here.iterdir()]
+    assert len(pids) == 2
+    until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
+
+
+def test_a_load_that_was_given_up_before_leaves_nothing(tmp_path: Path) -> None:
+    (spec,) = held(tmp_path, wanted=100, count=1)
+    stop = Stop()
+    stop.ask()
+    with pytest.raises(LoadFailed, match="loading 'm0' was given up"):
+        loader().load_one(spec, stop)
+
+
+@pytest.mark.parametrize(("cache", "kept"), [("true", True), ("false", False)])
+def test_a_model_has_the_cache_that_it_asks_for(tmp_path: Path, cache: str, kept: bool) -> None:
+    write_identity(tmp_path / "m/model.onnx")
+    (tmp_path / "m/model.toml").write_text(f"cache = {cache}")
+    models = loader().load(tmp_path)
+    assert (models.find("m").cache is not None) is kept
+    models.close()
 
 
 def test_one_that_may_be_shared_is_loaded_once_for_all_instances(tmp_path, monkeypatch) -> None:

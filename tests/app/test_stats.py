@@ -11,6 +11,7 @@ from pelton.engine.models import Models
 from pelton.errors import Code
 from pelton.messages import InferRequest, Observed, Timing
 from pelton.monitoring.counters import Counters
+from pelton.routing.policy import Route
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.specs import TensorSpec
 from pelton.stats import Statistics
@@ -105,6 +106,44 @@ async def test_runs_are_counted() -> None:
         await models.find("robot").answer(InferRequest("robot", {"x": np.ones(1, np.float32)}))
     assert told.told("robot")["batches"] == {"running": 0, "runs": 3, "rows": 3, "mean_rows": 1.0}
     models.close()
+
+
+async def test_versions_have_numbers_of_their_own() -> None:
+    clock = FakeClock()
+    models = Models(
+        model_of(FakeModel(metadata=described(X, name="robot", version=version)), clock)
+        for version in ("2", "10")
+    )
+    told, _ = statistics(models, clock)
+    for version in ("2", "10", "10"):
+        request = InferRequest("robot", {"x": np.ones(1, np.float32)})
+        await models.find("robot", version).answer(request)
+    robot = told.told("robot")
+    assert robot["batches"]["runs"] == 3
+    assert robot["instances"] == {"all": 4, "alive": 4}
+    assert [(one, robot["versions"][one]["batches"]["runs"]) for one in robot["versions"]] == [
+        ("2", 1),
+        ("10", 2),
+    ]
+    models.close()
+
+
+def test_a_model_that_is_asleep_has_numbers_too() -> None:
+    models = served("robot")
+    told, counters = statistics(models, FakeClock())
+    counters.observe(Observed("robot", None, Timing(compute_s=1.0)))
+    models.sleep(models.find("robot"))
+    robot = told.told("robot")
+    assert robot["successful_requests"] == 1
+    assert robot["instances"] == {"all": 0, "alive": 0}
+
+
+def test_a_route_has_the_numbers_of_its_model() -> None:
+    models = served("robot")
+    told, counters = statistics(models, FakeClock())
+    counters.observe(Observed("robot", None, Timing(compute_s=1.0)))
+    models.table = models.table.with_route(Route("beta", "robot"))
+    assert told.told("beta")["successful_requests"] == 1
 
 
 def test_what_is_held_is_told() -> None:

@@ -56,7 +56,9 @@ class Setup:
             far,
         )
 
-    async def ask(self, x=X, tenant="t", compute=None, **request) -> tuple[InferResponse, How]:
+    async def ask(
+        self, x=X, tenant="t", parameters=None, compute=None, **request
+    ) -> tuple[InferResponse, How]:
         inputs = {"x": x}
 
         async def run() -> InferResponse:
@@ -64,8 +66,8 @@ class Setup:
             y = x * 2 if isinstance(x, np.ndarray) else x
             return InferResponse("m", "3", {"y": y}, asked.id, Timing(compute_s=1.0), "sha256:d")
 
-        asked = InferRequest("m", inputs, **request)
-        return await self.cache.answer(asked, inputs, tenant, compute or run)
+        asked = InferRequest("m", inputs, tenant=tenant, **request)
+        return await self.cache.answer(asked, inputs, parameters or {}, compute or run)
 
 
 async def test_the_second_time_it_is_not_computed() -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from caching.plain_values import VALUES, bits
 from pelton.caching.encoding import decode, encode
-from pelton.caching.key import FORMAT, JOIN_BYTES, Keys, weight_bytes
+from pelton.caching.key import FORMAT, JOIN_BYTES, REMEMBERED_FORMS, Keys, weight_bytes
+from pelton.messages import InferRequest
 
 X = np.arange(4, dtype="<f4")
 DIGEST = "sha256:" + 64 * "0"
@@ -147,3 +149,65 @@ def test_there_is_no_key_of_what_has_no_form(inputs) -> None:
 )
 def test_the_weight_says_roughly_how_long_hashing_takes(value, weight) -> None:
     assert weight_bytes({"x": value, "y": X}) == weight + 16
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+
+FORM = object()
+
+
+def asked(tenant="t", outputs=(), form=FORM) -> InferRequest:
+    return InferRequest("m", {}, outputs=outputs, tenant=tenant, form=form)
+
+
+def remembering(request, inputs) -> Keys:
+    keys = Keys("m", "3", "load 1")
+    keys.remember_form(request, inputs)
+    return keys
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)),
+    st.lists(st.sampled_from(["<i8", ">f2", "|b1", "<c8"]), max_size=2),
+    st.sampled_from([(), ("y",), ("y", "z")]),
+)
+def test_of_a_remembered_form_the_key_is_the_same(x, others, outputs) -> None:
+    inputs = {"x": x} | {name: np.ones(3, name) for name in others}
+    keys = remembering(asked(outputs=outputs), inputs)
+    other = {name: np.array(value + 1, value.dtype) for name, value in inputs.items()}
+    for each in (inputs, other):
+        found = keys.of_form(asked(outputs=outputs), each)
+        assert found == keys.key("t", each, outputs)
+        assert found is not None
+
+
+def test_what_differs_beside_the_elements_is_another_form() -> None:
+    inputs = {"x": np.ones(2)}
+    keys = remembering(asked(), inputs)
+    for request in (asked(tenant="u"), asked(outputs=("y",)), asked(form=object())):
+        assert keys.of_form(request, inputs) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(JOIN_BYTES, np.uint16), np.array([b"a"], object), np.ones((2, 2)).T, "text", [1]],
+    ids=["large", "objects", "layout", "text", "list"],
+)
+def test_only_small_arrays_have_their_form_remembered(value) -> None:
+    keys = remembering(asked(), {"a": np.ones(1), "x": value})
+    assert keys.of_form(asked(), {"a": np.ones(1), "x": value}) is None
+
+
+def test_a_request_whose_form_is_not_known_has_none_remembered() -> None:
+    keys = remembering(asked(form=None), {"x": np.ones(1)})
+    assert keys.of_form(asked(form=None), {"x": np.ones(1)}) is None
+
+
+def test_remembered_forms_are_bounded() -> None:
+    keys = Keys("m", "3", "load 1")
+    inputs = {"x": np.ones(1)}
+    every = [asked(form=object()) for _ in range(REMEMBERED_FORMS + 1)]
+    for request in every:
+        keys.remember_form(request, inputs)
+    assert [keys.of_form(each, inputs) is not None for each in every].count(True) == 1

@@ -95,4 +95,4 @@ def test_the_count_of_bytes_is_right_and_within_the_bound_whatever_happens(steps
         else:
             store.get(bytes([name]))
         places = store._places.values()
-        assert store.bytes == sum(place.entry.size_bytes for place in places) <= 8 * SIZE
+        assert store.bytes == sum(place[0].size_bytes for place in places) <= 8 * SIZE

@@ -28,7 +28,7 @@ KEY = Key(
 FOREVER = Key("k2", b"\xff" * 32, "", frozenset(), 5.0)
 VERSION = PublishedVersion("digits", 3, "sha256:ab", VersionState.PUBLISHED, "", 12.5, "k1")
 SWAP = Swap("digits", None, 3, "publish", {"p99_ms": 1.5, "worst": math.inf}, 13.0, "k1")
-SEEN = Exposure("route", "unit", True, "3", 0.25, True, False, 20.0)
+SEEN = Exposure("route", "unit", True, "3", 0.25, True, False, 20.0, salt="june")
 
 
 def changes(state: State) -> list[Change]:
@@ -147,6 +147,58 @@ class TestRoutes:
         assert [each.action for each in changes(state)] == [f"{winner}", "first"]
 
 
+class TestLabels:
+    def test_labels_come_back_by_model_and_in_order(self, state: State) -> None:
+        for model, label, version in [("b", "stable", 3), ("b", "canary", 4), ("a", "stable", 1)]:
+            state.labels.set(model, label, version, None, change())
+        assert state.labels.all() == {"a": {"stable": 1}, "b": {"canary": 4, "stable": 3}}
+        assert list(state.labels.all()["b"]) == ["canary", "stable"]
+
+    def test_a_label_is_moved_and_deleted_from_where_it_was_seen(self, state: State) -> None:
+        state.labels.set("m", "stable", 3, None, change("1"))
+        state.labels.set("m", "stable", 4, 3, change("2"))
+        with pytest.raises(Conflict, match="it stands for version 4; look at it and try again"):
+            state.labels.set("m", "stable", 5, 3, change("3"))
+        with pytest.raises(Conflict, match="it stands for version 4"):
+            state.labels.set("m", "stable", 5, None, change("3"))
+        with pytest.raises(Conflict, match="it stands for version 4"):
+            state.labels.delete("m", "stable", 3, change("3"))
+        assert state.labels.all() == {"m": {"stable": 4}}
+        state.labels.delete("m", "stable", 4, change("4"))
+        with pytest.raises(Conflict, match="changed meanwhile: it is gone"):
+            state.labels.set("m", "stable", 5, 4, change("5"))
+        assert state.labels.all() == {}
+        assert [each.action for each in changes(state)] == ["4", "2", "1"]
+
+    def test_of_many_who_move_the_same_label_one_wins(self, state: State) -> None:
+        state.labels.set("m", "stable", 99, None, change("first"))
+
+        def attempt(number: int) -> bool:
+            try:
+                state.labels.set("m", "stable", number, 99, change(f"{number}"))
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as threads:
+            won = [n for n, won in enumerate(threads.map(attempt, range(1, 17)), 1) if won]
+        assert len(won) == 1
+        assert state.labels.all() == {"m": {"stable": won[0]}}
+        assert [each.action for each in changes(state)] == [f"{won[0]}", "first"]
+
+
+def test_one_look_tells_what_has_changed(state: State) -> None:
+    assert state.generations() == {}
+    state.keys.add(KEY, change())
+    state.labels.set("m", "stable", 1, None, change())
+    state.labels.set("m", "stable", 2, 1, change())
+    with pytest.raises(Conflict):
+        state.labels.set("m", "stable", 2, 1, change())
+    first = state.routes.set("r", {}, None, change())
+    state.versions.add(VERSION, change())
+    assert state.generations() == {"keys": 1, "labels": 2, "routes": first.revision, "versions": 1}
+
+
 class TestVersions:
     def test_a_version_comes_back_as_it_was(self, state: State) -> None:
         earlier = replace(VERSION, version=2, state=VersionState.REFUSED, reason="golden: 3 of 7")
@@ -226,6 +278,19 @@ class TestAudit:
         state.audit.append(gone)
         assert changes(state) == [gone, told]  # in the order of their coming, whatever the clock
 
+    def test_what_is_too_long_is_cut_so_that_each_row_is_bounded(self, state: State) -> None:
+        from pelton.state.audit import KEPT_CHARACTERS, MAX_VALUES_CHARACTERS
+
+        fits = {"x": "y" * (MAX_VALUES_CHARACTERS - len('{"x": ""}'))}
+        long = {"x": "机" * MAX_VALUES_CHARACTERS}
+        state.audit.append(change(before=fits, after=long))
+        (kept,) = changes(state)
+        assert kept.before == fits
+        assert kept.after == {
+            "begins": '{"x": "' + ("\\u673a" * 1000)[: KEPT_CHARACTERS - 7],
+            "characters": len('{"x": ""}') + 6 * MAX_VALUES_CHARACTERS,
+        }
+
     def test_pages_follow_each_other(self, state: State) -> None:
         for number in range(7):
             state.audit.append(change(subject=f"{number}"))
@@ -302,6 +367,14 @@ class TestExposures:
         assert state.exposures.count("route") == {"0": 4, "1": 3, "2": 3}
         assert state.exposures.count("route", since_s=8.0) == {"2": 1, "0": 1}
         assert state.exposures.count("another") == {}
+
+    def test_a_new_salt_is_a_new_experiment(self, state: State) -> None:
+        july = replace(SEEN, salt="july", arm="4", at_s=30.0)
+        state.exposures.add([SEEN, july, replace(july, arm="3", at_s=31.0)])
+        assert state.exposures.list("route") == [SEEN, july]
+        assert state.exposures.count("route") == {"3": 1, "4": 1}
+        assert state.exposures.count("route", salt="june") == {"3": 1}
+        assert state.exposures.count("route", salt="may") == {}
 
     def test_old_ones_are_deleted(self, state: State) -> None:
         seen = [replace(SEEN, unit=f"u{n}", at_s=float(n)) for n in range(5)]

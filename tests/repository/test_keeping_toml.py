@@ -43,11 +43,11 @@ def test_every_form_of_a_policy_is_read(tmp_path: Path, text: str, policy: Versi
 
 
 def test_every_other_key_is_read(tmp_path: Path) -> None:
-    text = f'pinned = true\ndigest = "{DIGEST}"\n[version_labels]\nstable = 2\n"v1.b-c_d" = 10\n'
+    text = f'pinned = true\ndigest = "{DIGEST}"\n[version_labels]\nstable = 2\n"v1b-c_d" = 10\n'
     assert keeping(tmp_path, text) == {
         "pinned": True,
         "digest": {0: DIGEST},
-        "version_labels": {"stable": 2, "v1.b-c_d": 10},
+        "version_labels": {"stable": 2, "v1b-c_d": 10},
     }
     assert keeping(tmp_path, "") == {}
 
@@ -67,8 +67,10 @@ def test_every_other_key_is_read(tmp_path: Path) -> None:
         ("version_labels = ['a']", "it must be a table of labels and the versions"),
         ("[version_labels]\nstable = '2'", "it must be a table of labels and the versions"),
         ("[version_labels]\nstable = 0", "it must be a table of labels and the versions"),
-        ("[version_labels]\n2 = 2", "that begin with a letter"),
-        ("[version_labels]\n'a/b' = 2", "that begin with a letter"),
+        *(
+            (f"[version_labels]\n'{label}' = 2", "a label has 1 to 32 small letters, digits, _ and -")
+            for label in ("2", "a/b", "Stable", "a.b", "latest", "a" * 33, "", "\u00e9")
+        ),
         (f"digest = '{'0a' * 32}'", 'it must be "sha256:" and 64 hexadecimal digits'),
         (f"digest = '{DIGEST.upper()}'", "it must be"),
         (f"digest = '{DIGEST}\\n'", "it must be"),

@@ -17,9 +17,9 @@ def chosen(unit: str = "ann", **other) -> Choice:
 
 
 def test_a_choice_of_a_split_is_kept_with_all_that_counts() -> None:
-    choice = Choice("digits", "big", 1, "2", 0.05, True, False, "ann", True, 3)
+    choice = Choice("digits", "big", 1, "2", 0.05, True, False, "ann", True, 3, "july")
     assert exposure_of(choice, NOW_S) == Exposure(
-        "digits", "ann", True, "2", 0.05, True, False, NOW_S
+        "digits", "ann", True, "2", 0.05, True, False, NOW_S, "july"
     )
 
 
@@ -30,7 +30,7 @@ def test_routes_that_assign_nobody_leave_no_exposure() -> None:
 
 def test_callers_who_name_the_version_of_a_split_are_kept_apart() -> None:
     exposure = exposure_of(table(split(1, 1)).choose(request(version="2"), "ann"), NOW_S)
-    assert exposure == Exposure("digits", "ann", True, "2", 1.0, False, True, NOW_S)
+    assert exposure == Exposure("digits", "ann", True, "2", 1.0, False, True, NOW_S, "digits")
 
 
 def test_a_unit_is_passed_on_once() -> None:

@@ -17,11 +17,16 @@ PUBLIC = {
     },
     "pelton.client": {
         "AsyncClient",
+        "Bounds",
         "Client",
+        "IndexEntry",
         "ModelDescription",
+        "Published",
+        "PushProgress",
         "Retries",
         "ServerDescription",
         "Timeouts",
+        "VersionDescription",
         "send_inference_request",
     },
     "pelton.testing": {

@@ -11,6 +11,8 @@ import pytest
 
 from pelton.errors import Code, SettingsError
 from pelton.runtimes.contract import RuntimeOptions
+from pelton.servers.access import AccessOptions
+from pelton.servers.certificates import TlsOptions
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.memory_budget import MemoryLimits
 from pelton.servers.shutdown import ShutdownTimes
@@ -28,6 +30,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "default_model": ("robot", "robot"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
+    "require_keys": ("yes", True),
+    "insecure": ("yes", True),
+    "allowed_hosts": ("robot.local, pelton", ("robot.local", "pelton")),
+    "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "anonymous_requests_per_s": ("0.5", 0.5),
+    "anonymous_burst": ("10", 10),
+    "rate_limit_redis": ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+    "session_s": ("1h", 3600.0),
+    "tls_certificate": ("/etc/pelton/cert.pem", "/etc/pelton/cert.pem"),
+    "tls_key": ("/etc/pelton/key.pem", "/etc/pelton/key.pem"),
+    "tls_client_ca": ("/etc/pelton/ca.pem", "/etc/pelton/ca.pem"),
     "device": ("cuda:1", "cuda:1"),
     "isolation": ("inline", "inline"),
     "instances": ("2", 2),
@@ -44,6 +57,34 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_queue_bytes": ("3MiB", 3 * 1024 * 1024),
     "request_timeout_s": ("10s", 10.0),
     "hang_grace_s": ("2", 2.0),
+    "cache": ("yes", True),
+    "cache_ttl_s": ("10m", 600.0),
+    "cache_max_bytes": ("5MiB", 5 * 1024 * 1024),
+    "cache_objects": ("true", True),
+    "cache_redis_url": ("redis://:word@cache/0", "redis://:word@cache/0"),
+    "cache_redis_namespace": ("fleet", "fleet"),
+    "cache_redis_timeout_ms": ("50ms", 50.0),
+    "cache_redis_max_entry_bytes": ("64KiB", 65536),
+    "allow_publish": ("yes", True),
+    "explicit_models": ("yes", True),
+    "watch_interval_s": ("5s", 5.0),
+    "max_upload_bytes": ("2MiB", 2 * 1024**2),
+    "max_models_bytes": ("8GiB", 8 * 1024**3),
+    "load_timeout_s": ("1m", 60.0),
+    "warm_timeout_s": ("2m", 120.0),
+    "golden_timeout_s": ("3m", 180.0),
+    "drain_timeout_s": ("4m", 240.0),
+    "keep_warm_s": ("0", 0.0),
+    "probation_s": ("1m", 60.0),
+    "probation_requests": ("500", 500),
+    "max_error_share": ("0.1", 0.1),
+    "max_nonfinite": ("3", 3),
+    "latency_factor": ("1.5", 1.5),
+    "probation_false_alarm": ("0.01", 0.01),
+    "record_requests": ("0", 0),
+    "record_bytes": ("1MiB", 1024**2),
+    "record_one_in": ("10", 10),
+    "golden_agreement": ("0.99", 0.99),
     "max_body_bytes": ("1MiB", 1024 * 1024),
     "max_head_bytes": ("8KiB", 8192),
     "max_headers": ("20", 20),
@@ -58,12 +99,26 @@ OTHER: dict[str, tuple[str, Any]] = {
     "body_timeout_s": ("2m", 120.0),
     "send_timeout_s": ("250ms", 0.25),
     "idle_timeout_s": ("1h30m", 5400.0),
+    "state_dir": ("/var/lib/pelton", "/var/lib/pelton"),
+    "database_url": ("postgresql://pelton@/pelton", "postgresql://pelton@/pelton"),
+    "database_wait_s": ("1s", 1.0),
+    "exposures_keep_s": ("720h", 2592000.0),
     "shutdown_delay_s": ("5", 5.0),
     "shutdown_grace_s": ("0", 0.0),
 }
 """For each setting a text that is not its default, and what it means."""
 
-RECORDS = (Limits, ConnectionLimits, RuntimeOptions, ShutdownTimes, MemoryLimits, Serving, Batching)
+RECORDS = (
+    AccessOptions,
+    Batching,
+    ConnectionLimits,
+    Limits,
+    MemoryLimits,
+    RuntimeOptions,
+    Serving,
+    ShutdownTimes,
+    TlsOptions,
+)
 
 NO_SETTING = {"batching", "preferred_batch_rows", "pad"}
 """Fields of records that only a `model.toml` sets."""
@@ -274,8 +329,11 @@ def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind) -> None:
 
 def test_every_field_of_a_rooms_record_is_a_setting() -> None:
     of_rooms = {field.name for kind in RECORDS for field in dataclasses.fields(kind)}
-    own = {"model_path", "host", "port", "uds", "allow_shared_memory", "default_model"}
+    own = {"model_path", "port", "uds", "allow_shared_memory", "default_model"}
     own |= {"log_format", "log_level"}
+    own |= {f"cache_redis_{name}" for name in ("url", "namespace", "timeout_ms", "max_entry_bytes")}
+    own |= {"state_dir", "database_url", "database_wait_s", "exposures_keep_s"}
+    own |= {each.name for each in SETTINGS if each.group == "Changing models"}  # see `plan_of`
     assert (of_rooms - NO_SETTING) | own == set(BY_NAME)
     assert not of_rooms & own
 
@@ -337,6 +395,7 @@ def test_a_default_is_shown_as_it_could_be_written(setting: Setting) -> None:
         ("max_body_bytes", 0, "0"),
         ("max_headers", 1024, "1024"),
         ("idle_timeout_s", 0.25, "0.25s"),
+        ("exposures_keep_s", 7776000.0, "7776000s"),
         ("max_delay_ms", 2.5, "2.5ms"),
         ("instances", 0, "auto"),
         ("instances", 4, "4"),

@@ -15,7 +15,7 @@ from pelton.state.state import State
 
 
 def seen(number: int) -> Exposure:
-    return Exposure("r", f"u{number}", True, "1", 0.5, True, False, float(number))
+    return Exposure("r", f"u{number}", True, "1", 0.5, True, False, float(number), salt="s")
 
 
 class Store:

@@ -135,7 +135,7 @@ def test_a_full_disk_is_told_and_nothing_is_torn(small_disk: Path) -> None:
     state = State.open(file_url(small_disk))
     state.audit.append(change(subject="before"))
     ballast = fill_up(small_disk)
-    wordy = change(subject="while full", after={"filler": "x" * 100_000})
+    wordy = change(subject="while full", after={"filler": "x" * 60_000})
     with pytest.raises(Unavailable, match="no room left") as refusal:
         state.audit.append(wordy)
     assert (refusal.value.code, refusal.value.retry_after_s) == (Code.DISK_FULL, 60.0)

@@ -84,6 +84,9 @@ ROUTES: dict[tuple[str, str], Need] = {
     ("GET", "/v2/routes/{route}"): _READ,
     ("PUT", "/v2/routes/{route}"): _TRAFFIC,
     ("DELETE", "/v2/routes/{route}"): _TRAFFIC,
+    ("GET", "/v2/repository/models/{model}/labels"): _READ,
+    ("PUT", "/v2/repository/models/{model}/labels/{label}"): _TRAFFIC,
+    ("DELETE", "/v2/repository/models/{model}/labels/{label}"): _TRAFFIC,
     # Who may do what, and who did.
     ("GET", "/v2/keys"): _ADMIN,
     ("POST", "/v2/keys"): _ADMIN,

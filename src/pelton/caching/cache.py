@@ -11,16 +11,16 @@ import asyncio
 import enum
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol
 
 from pelton.caching.encoding import NotPlain
 from pelton.caching.entry import Entry, TooLarge, entry_of
-from pelton.caching.in_flight import InFlight
+from pelton.caching.in_flight import InFlight, Leading
 from pelton.caching.key import ON_LOOP_BYTES, Keys, weight_bytes
 from pelton.caching.memory import MemoryStore
 from pelton.clock import Clock
-from pelton.messages import InferRequest, InferResponse, Value
+from pelton.messages import InferRequest, InferResponse, Parameter, Value
 from pelton.specs import ModelMetadata
 
 Compute = Callable[[], Awaitable[InferResponse]]
@@ -65,7 +65,30 @@ class Counts:
     too_large: int = 0
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """What a cache does and did; see `Counts` for the first six.
+
+    Attributes:
+        evicted: answers that had to make room.
+        expired: answers whose time was over when they were asked for.
+        entries: answers that are kept in memory now.
+        bytes: what they take.
+    """
+
+    hits: int
+    misses: int
+    shared: int
+    uncacheable: int
+    stored: int
+    too_large: int
+    evicted: int
+    expired: int
+    entries: int
+    bytes: int
+
+
+class Found(NamedTuple):
     """An answer: as it was computed, as an entry, or both."""
 
     response: InferResponse | None
@@ -104,24 +127,27 @@ class ResultCache:
         """
         self.counts = Counts()
         self.memory = memory
-        self._model = metadata.name
-        self._version = metadata.version
+        self._metadata = metadata
         self._keys = Keys(metadata.name, metadata.version, identity)
         self._ttl_s = ttl_s
         self._clock = clock
         self._timeout_s = timeout_s
         self._far = far
-        self._in_flight: InFlight[_Found] = InFlight(clock)
+        self._in_flight: InFlight[Found] = InFlight(clock)
 
     async def answer(
-        self, request: InferRequest, inputs: Mapping[str, Value], tenant: str, compute: Compute
+        self,
+        request: InferRequest,
+        inputs: Mapping[str, Value],
+        parameters: Mapping[str, Parameter],
+        compute: Compute,
     ) -> tuple[InferResponse, How]:
         """Answer one request.
 
         Args:
-            request: what is asked; its parameters are those that may change the answer.
+            request: what is asked, and by which tenant; tenants share nothing.
             inputs: its inputs, checked; nobody else may write to them any more.
-            tenant: who asks; tenants share nothing.
+            parameters: those that may change the answer.
             compute: has the model run; gives the wanted outputs in the order asked for.
 
         Returns:
@@ -132,20 +158,65 @@ class ResultCache:
             DeadlineExceeded: the time was over while the same was computed for another one.
             PeltonError: what `compute` raised, for this request or for one with the same content.
         """
-        asked = (tenant, inputs, request.outputs, request.parameters)
-        if weight_bytes(inputs) > ON_LOOP_BYTES:
+        key = self.key_at_once(request, inputs, parameters)
+        if key is None and weight_bytes(inputs) > ON_LOOP_BYTES:
+            asked = (request.tenant, inputs, request.outputs, parameters)
             key = await asyncio.to_thread(self._keys.key, *asked)
-        else:
-            key = self._keys.key(*asked)
         if key is None:
             self.counts.uncacheable += 1
             self.counts.misses += 1
             return await compute(), How.MISS
-        entry = self.memory.get(key)
-        if entry is not None:
-            self.counts.hits += 1
-            return self._reply(entry, request), How.HIT
+        kept = self.kept(key, request)
+        if kept is not None:
+            return kept, How.HIT
         return await self._answer_anew(key, request, compute)
+
+    # What `answer` does, step by step, for whoever need not wait for anybody: it takes half as
+    # long without coroutines.
+
+    def key_at_once(
+        self,
+        request: InferRequest,
+        inputs: Mapping[str, Value],
+        parameters: Mapping[str, Parameter],
+    ) -> bytes | None:
+        """Return the key of a question, or None: it has none, or making it takes a while."""
+        if not parameters:
+            key = self._keys.of_form(request, inputs)
+            if key is not None:
+                return key
+        if weight_bytes(inputs) > ON_LOOP_BYTES:
+            return None
+        if not parameters:
+            self._keys.remember_form(request, inputs)
+        return self._keys.key(request.tenant, inputs, request.outputs, parameters)
+
+    def kept(self, key: bytes, request: InferRequest) -> InferResponse | None:
+        """Return the answer to a question that is kept in memory, or None."""
+        entry = self.memory.get(key)
+        if entry is None:
+            return None
+        self.counts.hits += 1
+        return self._reply(entry, request)
+
+    def lead(self, key: bytes) -> Leading[Found] | None:
+        """Begin to compute the answer to a question that is not kept in memory.
+
+        Returns:
+            The context to do it in, with what `keep` returned as its result; None where there is
+            somebody to wait for: another one who computes it, or the far store.
+        """
+        if self._far is not None or self._in_flight.is_led(key):
+            return None
+        self.counts.misses += 1
+        return self._in_flight.leading(key)
+
+    def keep(self, key: bytes, response: InferResponse) -> Found:
+        """Keep an answer in memory, and return it as it is given to those who wait for it."""
+        entry = self._entry_for(key, response)
+        if entry is not None:
+            self._keep(key, entry, self._ttl_s)
+        return Found(response, entry)
 
     async def _answer_anew(
         self, key: bytes, request: InferRequest, compute: Compute
@@ -168,22 +239,33 @@ class ResultCache:
         self.counts.hits += 1
         return reply, How.HIT
 
-    async def _find(self, key: bytes, compute: Compute) -> _Found:
+    async def _find(self, key: bytes, compute: Compute) -> Found:
         kept_meanwhile = self.memory.get(key)  # while this one waited for another that gave up
         if kept_meanwhile is not None:
-            return _Found(None, kept_meanwhile)
+            return Found(None, kept_meanwhile)
         if self._far is not None:
             kept = await self._far.get(key)
             if kept is not None:
                 entry, left_s = kept
                 self._keep(key, entry, min(left_s, self._ttl_s))
-                return _Found(None, entry)
+                return Found(None, entry)
         self.counts.misses += 1
         response = await compute()
         found = self._entry_for(key, response)
         if found is not None and self._keep(key, found, self._ttl_s) and self._far is not None:
             self._far.put(key, found, self._ttl_s)
-        return _Found(response, found)
+        return Found(response, found)
+
+    def statistics(self) -> CacheStatistics:
+        """Return what it does and did."""
+        memory = self.memory
+        return CacheStatistics(
+            **asdict(self.counts),
+            evicted=memory.evicted,
+            expired=memory.expired,
+            entries=len(memory),
+            bytes=memory.bytes,
+        )
 
     def _keep(self, key: bytes, entry: Entry, ttl_s: float) -> bool:
         kept = self.memory.put(key, entry, ttl_s)
@@ -207,9 +289,10 @@ class ResultCache:
             return None
 
     def _reply(self, entry: Entry, request: InferRequest) -> InferResponse:
-        return InferResponse(
-            self._model, self._version, entry.outputs, request.id, digest=entry.digest
-        )
+        metadata = self._metadata
+        reply = InferResponse(metadata.name, metadata.version, entry.outputs, request.id)
+        reply.digest, reply.metadata = entry.digest, metadata
+        return reply
 
 
 def cacheable(metadata: ModelMetadata, deterministic: bool, forced: bool) -> bool:

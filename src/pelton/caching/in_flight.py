@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Generic, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from pelton.clock import Clock
 from pelton.errors import DeadlineExceeded, PeltonError
@@ -30,6 +31,43 @@ class _Outcome(NamedTuple, Generic[T]):
 
     result: T | None
     error: PeltonError | None
+
+
+class Leading(Generic[T]):
+    """A computation that others may wait for; at its end they are told what became of it.
+
+    Attributes:
+        result: what came out; None until then.
+    """
+
+    __slots__ = ("_all", "_key", "_waiting", "result")
+
+    def __init__(
+        self,
+        everywhere: dict[bytes, list[asyncio.Future[_Outcome[T]]]],
+        key: bytes,
+        waiting: list[asyncio.Future[_Outcome[T]]],
+    ) -> None:
+        self.result: T | None = None
+        self._all, self._key, self._waiting = everywhere, key, waiting
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        del self._all[self._key]
+        waiting, self._waiting = self._waiting, []  # else an error would hold itself, by its frame
+        if not waiting:
+            return
+        told = None
+        if isinstance(error, PeltonError) and not isinstance(error, DeadlineExceeded):
+            told = error
+        _tell(waiting, _Outcome(self.result if error is None else None, told))
 
 
 class InFlight(Generic[T]):
@@ -66,25 +104,18 @@ class InFlight(Generic[T]):
                 raise _one_more(outcome.error) from outcome.error.__cause__
             if outcome.result is not None:
                 return outcome.result, True
-        return await self._lead(key, compute), False
+        with self.leading(key) as leading:
+            result = leading.result = await compute()
+        return result, False
 
-    async def _lead(self, key: bytes, compute: Callable[[], Awaitable[T]]) -> T:
+    def is_led(self, key: bytes) -> bool:
+        """Tell whether a computation is under way."""
+        return key in self._waiting
+
+    def leading(self, key: bytes) -> Leading[T]:
+        """Lead, as a context in which the result is to be set; nobody else may do so now."""
         waiting = self._waiting[key] = []
-        result: T | None = None
-        told: PeltonError | None = None
-        try:
-            result = await compute()
-            return result
-        except DeadlineExceeded:
-            raise
-        except PeltonError as error:
-            told = error
-            raise
-        finally:
-            del self._waiting[key]
-            if waiting:
-                _tell(waiting, _Outcome(result, told))
-            del told, waiting  # an error's traceback holds this frame
+        return Leading(self._waiting, key, waiting)
 
     def anyone_waits(self, key: bytes) -> bool:
         """Tell whether somebody waits for a computation that is under way."""

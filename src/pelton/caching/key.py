@@ -25,7 +25,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pelton.caching.encoding import NotPlain, Part, array_parts, encode, head
-from pelton.messages import Parameter, Value
+from pelton.messages import InferRequest, Parameter, Value
 
 FORMAT = "pelton result cache 1"
 
@@ -34,6 +34,9 @@ JOIN_BYTES = 32 * 1024
 
 REMEMBERED_CHARACTERS = 256
 """Up to this length, names are encoded once."""
+
+REMEMBERED_FORMS = 256
+"""Of each model; the next requests bring back what is forgotten."""
 
 ON_LOOP_BYTES = 256 * 1024
 """Inputs of more bytes than this are hashed in a thread, where others need not wait for it."""
@@ -59,6 +62,47 @@ class Keys:
         for each in (FORMAT, model, version, identity):
             parts += encode(each)
         self._begin = b"".join(parts)
+        self._forms: dict[tuple[object, str, tuple[str, ...]], tuple[bytes, ...]] = {}
+
+    def of_form(self, request: InferRequest, inputs: Mapping[str, Value]) -> bytes | None:
+        """Return the key of a question without parameters, if its form is remembered, or None.
+
+        Args:
+            request: tells the form, the tenant and the wanted outputs.
+            inputs: its inputs, checked.
+        """
+        heads = self._forms.get((request.form, request.tenant, request.outputs))
+        if heads is None:
+            return None
+        parts: list[Part] = []
+        for head_of, value in zip(heads, inputs.values(), strict=True):
+            parts += (head_of, value.tobytes())  # which is quicker than a view of so little
+        return hashlib.sha256(b"".join(parts)).digest()
+
+    def remember_form(self, request: InferRequest, inputs: Mapping[str, Value]) -> None:
+        """Keep what is hashed before the elements of each input, for all questions of this form.
+
+        Only for what is quick anyway: arrays that hold no objects, and are small.
+        """
+        if request.form is None or not inputs or weight_bytes(inputs) > JOIN_BYTES:
+            return
+        for value in inputs.values():
+            if type(value) is not np.ndarray or value.dtype.kind == "O":
+                return
+            if not value.flags.c_contiguous:
+                return
+        heads: list[bytes] = []
+        begin = b""
+        for part in self.parts(request.tenant, inputs, request.outputs, {}) or ():
+            if isinstance(part, memoryview):
+                heads.append(begin)
+                begin = b""
+            else:
+                begin += part
+        if len(heads) == len(inputs):
+            if len(self._forms) >= REMEMBERED_FORMS:
+                self._forms.clear()
+            self._forms[request.form, request.tenant, request.outputs] = tuple(heads)
 
     def key(
         self,

@@ -5,18 +5,11 @@ Everything happens on one event loop, so there are no locks.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pelton.caching.entry import Entry
 from pelton.clock import Clock
 
 LARGEST_SHARE = 8
 """An entry takes at most one part in this many of the bound, so that it cannot push all out."""
-
-
-class _Place(NamedTuple):
-    entry: Entry
-    expires_s: float
 
 
 class MemoryStore:
@@ -42,7 +35,8 @@ class MemoryStore:
         self.expired = 0
         self._max_bytes = max_bytes
         self._clock = clock
-        self._places: dict[bytes, _Place] = {}  # in the order of use: the first is evicted first
+        # Each with when it expires; in the order of use: the first is evicted first.
+        self._places: dict[bytes, tuple[Entry, float]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -52,12 +46,13 @@ class MemoryStore:
         place = self._places.pop(key, None)
         if place is None:
             return None
-        if place.expires_s <= self._clock():
-            self.bytes -= place.entry.size_bytes
+        entry, expires_s = place
+        if expires_s <= self._clock():
+            self.bytes -= entry.size_bytes
             self.expired += 1
             return None
         self._places[key] = place
-        return place.entry
+        return entry
 
     def put(self, key: bytes, entry: Entry, ttl_s: float) -> bool:
         """Keep an entry, in place of one of the same key.
@@ -72,14 +67,14 @@ class MemoryStore:
         """
         before = self._places.pop(key, None)
         if before is not None:
-            self.bytes -= before.entry.size_bytes
+            self.bytes -= before[0].size_bytes
         if entry.size_bytes > self.largest_bytes:
             return False
-        self._places[key] = _Place(entry, self._clock() + ttl_s)
+        self._places[key] = entry, self._clock() + ttl_s
         self.bytes += entry.size_bytes
         while self.bytes > self._max_bytes:
             oldest = next(iter(self._places))
-            self.bytes -= self._places.pop(oldest).entry.size_bytes
+            self.bytes -= self._places.pop(oldest)[0].size_bytes
             self.evicted += 1
         return True
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pelton.client.described import ModelDescription, ServerDescription
-from pelton.client.options import Retries, Timeouts
+from pelton.client.described_versions import IndexEntry, Published, VersionDescription
+from pelton.client.options import Bounds, Retries, Timeouts
+from pelton.client.pushing import PushProgress
 from pelton.client.robot import send_inference_request
 from pelton.client.sync_client import Client
 
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "Bounds",
     "Client",
+    "IndexEntry",
     "ModelDescription",
+    "Published",
+    "PushProgress",
     "Retries",
     "ServerDescription",
     "Timeouts",
+    "VersionDescription",
     "send_inference_request",
 ]
 

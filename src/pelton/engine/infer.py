@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pelton.engine.digest import digest_of
+from pelton.engine.cached import answer_cached
+from pelton.engine.lending import Lease, Lender, lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
-from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
-from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing, Value
+from pelton.engine.reply import reply
+from pelton.errors import Code, PeltonError, Unavailable
+from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing
 from pelton.routing.choice import HEADER, Choice, told
 from pelton.specs import ModelMetadata
 
 Chosen = Callable[[InferRequest, Choice], None]
-"""Told of each request for which something was chosen, or that another version gets a copy of,
-once it has been given to its version; must be quick and must not raise."""
+"""Told of each request for which a split has chosen, or of which another version gets a copy, just
+before its version runs; must be quick and must not raise."""
 
 
 def _untold(request: InferRequest, choice: Choice) -> None:
@@ -30,20 +32,33 @@ class Engine:
         ready: whether new work is welcome, as load balancers should hear it.
     """
 
-    def __init__(self, models: Models, observe: Observe, chosen: Chosen = _untold) -> None:
+    def __init__(
+        self,
+        models: Models,
+        observe: Observe,
+        chosen: Chosen = _untold,
+        lender: Lender | None = None,
+    ) -> None:
+        """Make the engine.
+
+        Args:
+            models: what is served.
+            observe: told of every request.
+            chosen: told of those for which there was a choice.
+            lender: keeps the models loaded that requests need, where memory for models is bounded;
+                None where all of them stay loaded.
+        """
         self.models = models
         self.ready = True
         self._observe = observe
         self._chosen = chosen
+        self._lender = lender
         self._refusing = False
         self._running = 0
         self._all_done = asyncio.Event()
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request.
-
-        Args:
-            request: the decoded request.
 
         Returns:
             The wanted outputs of the model version that answered.
@@ -60,28 +75,33 @@ class Engine:
             self.refused(request.model, Code.UNAVAILABLE)
             raise Unavailable("the server is shutting down; send the request to another", 1.0)
         self._running += 1
-        model: Model | None = None
+        model, lease = None, None
         try:
-            model, choice = self.models.choose(request)
+            choice = self.models.table.choose(request, request.key)
+            if self._lender is None:
+                model = self.models.at(choice.model, choice.version)
+            else:
+                lease = await _leased(self._lender, choice)
+                model = lease.model
             model.enter()
             if choice.unit or choice.shadow is not None:
                 self._chosen(request, choice)
-            answer, timing = await model.answer(request)
-            response = _reply(request, model, choice, answer.outputs, timing)
-        except PeltonError as error:
-            if model is None:
-                self.refused(request.model, error.code)
+            if model.cache is None or request.changeable:
+                answer, timing = await model.answer(request)
+                response, rows = reply(request, model, answer.outputs, timing), answer.batch_rows
             else:
-                self._observe(Observed(model.name, error.code, Timing(), 0, model.version))
-                model.saw(request, error.code)
+                route = self.models.table.routes.get(choice.route)
+                response, rows = await answer_cached(request, model, model.cache, route)
+        except PeltonError as error:
+            self._failed(request, model, error.code)
             raise
         finally:
-            if model is not None:
-                model.leave()
-            self._leave()
-        self._observe(Observed(model.name, None, timing, answer.batch_rows, model.version))
-        if model.watch is not None:
-            model.saw(request, None, timing, response.outputs)
+            self._leave(model, lease)
+        self._observe(Observed(model.name, None, response.timing, rows, model.version))
+        if model.watch is not None and rows:
+            model.watch(request, None, response.timing, response.outputs)
+        if choice.unit and (said := told(choice)) is not None:
+            response.notes = (*response.notes, (HEADER, said))
         return response
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
@@ -89,26 +109,40 @@ class Engine:
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the version that stands for the name is not ready.
         """
-        return self.models.find(name, version).metadata
+        return self.models.metadata_of(name, version)
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Tell whether a served model has an instance that is there to run it.
+        """Tell whether a served model can take a request, were it by being loaded for it.
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the version that stands for the name is not ready.
         """
-        return self.models.find(name, version).ready
+        return self.models.is_ready(name, version)
 
     def names(self) -> list[str]:
-        """Return the names of the served models in order."""
+        """Return the names for which somebody answers, of models and of routes, in order."""
         return self.models.names()
 
     def refused(self, model: str, code: Code) -> None:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
 
-    def _leave(self) -> None:
+    def _failed(self, request: InferRequest, model: Model | None, code: Code) -> None:
+        if model is None:
+            self.refused(request.model, code)
+            return
+        self._observe(Observed(model.name, code, Timing(), 0, model.version))
+        if model.watch is not None:
+            model.watch(request, code, None, None)
+
+    def _leave(self, model: Model | None, lease: Lease | None) -> None:
+        if model is not None:
+            model.leave()
+        if lease is not None:
+            lease.release()
         self._running -= 1
         if self._refusing and not self._running:
             self._all_done.set()
@@ -134,26 +168,6 @@ class Engine:
         return self._running
 
 
-def _reply(
-    request: InferRequest,
-    model: Model,
-    choice: Choice,
-    outputs: dict[str, Value],
-    timing: Timing,
-) -> InferResponse:
-    metadata = model.metadata
-    if request.outputs:
-        missing = [name for name in request.outputs if name not in outputs]
-        if missing:
-            raise InvalidRequest(
-                f"model {metadata.name!r} has no output {missing[0]!r:.80}; "
-                f"it gives {', '.join(list(outputs)[:20])}"
-            )
-        outputs = {name: outputs[name] for name in request.outputs}
-    response = InferResponse(metadata.name, metadata.version, outputs, request.id, timing)
-    response.metadata = metadata
-    if model.deterministic:
-        response.digest = digest_of(outputs)
-    if choice.unit and (said := told(choice)) is not None:
-        response.notes = ((HEADER, said),)
-    return response
+async def _leased(lender: Lender, choice: Choice) -> Lease:
+    name = lent_as(choice.model, choice.version)
+    return lender.lease_now(name) or await lender.lease(name)

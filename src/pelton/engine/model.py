@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pelton.batching.stacking import rows_of
+from pelton.caching.cache import ResultCache
 from pelton.clock import Clock
 from pelton.engine.batch import Answer
 from pelton.engine.checks import checked_inputs
@@ -24,15 +25,13 @@ from pelton.specs import ModelMetadata, Serving
 logger = logging.getLogger("pelton.engine")
 
 
-Watch = Callable[
-    [InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], None
-]
-"""Told of each request that was given to a version: why it failed, or where its time went and what
-came out. Must be quick and must not raise."""
+Watch = Callable[[InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], None]
+"""Told of each request for which a version ran, or which it failed: why it failed, or where the
+time went and what came out. Must be quick and must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """What all requests of one form have in common, whose inputs fit the model.
 
     Attributes:
@@ -44,6 +43,9 @@ class _Form:
     rows: int = 1
     times: RunTimes | None = None
 
+
+Checked = tuple[Mapping[str, Value], Form]
+"""Inputs that fit the model, and their form."""
 
 REMEMBERED_FORMS = 256
 """Of each model; a client sends requests of one form, or of a few."""
@@ -92,6 +94,7 @@ class Model:
         name: its name.
         version: its version.
         deterministic: whether the same requests must give the same bits.
+        cache: keeps its answers; None where none are kept. Set by whoever loads it.
         watch: told what each request showed of this version; None while nobody wants to know.
     """
 
@@ -117,6 +120,7 @@ class Model:
         self.name = metadata.name
         self.version = int(metadata.version)
         self.deterministic = serving.deterministic
+        self.cache: ResultCache | None = None
         self.watch: Watch | None = None
         self._asked = 0  # requests that were given to it and are not answered yet
         self._idle: asyncio.Event | None = None
@@ -126,7 +130,7 @@ class Model:
         self._lane = Lane(metadata, instances, serving, clock)
         self._waiting = self._lane.line
         self._placement = Placement()
-        self._forms: dict[object, _Form] = {}
+        self._forms: dict[object, Form] = {}
         self._quick = None if serving.deterministic else quick
         self._shares = most_batch_rows(metadata, serving) > 1
 
@@ -134,6 +138,11 @@ class Model:
     def ready(self) -> bool:
         """Whether an instance is there to run it."""
         return any(instance.alive for instance in self._instances)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait in its line."""
+        return bool(self._waiting)
 
     def enter(self) -> None:
         """Count a request that is given to it; `leave` follows."""
@@ -144,26 +153,22 @@ class Model:
         self._asked -= 1
         if self._idle is not None and not self._asked:
             self._idle.set()
+            self._idle = None
 
     async def drained(self) -> None:
         """Wait until every request that it was given is answered; give it no more before."""
-        self._idle = asyncio.Event()
-        if self._asked:
+        while self._asked:
+            self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
-    def saw(
-        self,
-        request: InferRequest,
-        error: Code | None,
-        timing: Timing | None = None,
-        outputs: Mapping[str, Value] | None = None,
-    ) -> None:
-        """Tell who watches this version what a request has shown of it."""
-        if self.watch is not None:
-            self.watch(request, error, timing, outputs)
+    async def answer(
+        self, request: InferRequest, checked: Checked | None = None
+    ) -> tuple[Answer, Timing]:
+        """Have the model run for a request.
 
-    async def answer(self, request: InferRequest) -> tuple[Answer, Timing]:
-        """Check the inputs of a request, and have the model run for it.
+        Args:
+            request: the request.
+            checked: what `checked` returned for it, if that was called before.
 
         Returns:
             Every output by name, and where the time went.
@@ -175,9 +180,7 @@ class Model:
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised anything else, which is its `__cause__` where known.
         """
-        inputs, form = request.inputs, self._forms.get(request.form)
-        if form is None:
-            inputs, form = self._checked(request)
+        inputs, form = self.checked(request) if checked is None else checked
         arrived_s = self._clock()
         if request.deadline_s <= arrived_s:
             raise DeadlineExceeded("the time that was allowed for the request was over at once")
@@ -196,15 +199,26 @@ class Model:
             times.learn(answer.model_s)
         return answer, timing
 
-    def _checked(self, request: InferRequest) -> tuple[Mapping[str, Value], _Form]:
+    def checked(self, request: InferRequest) -> Checked:
+        """Return the inputs of a request as the model takes them, and their form.
+
+        A form that was seen before is not looked at again.
+
+        Raises:
+            InvalidRequest: the inputs do not fit the model.
+        """
+        known = self._forms.get(request.form)
+        return self._looked_at(request) if known is None else (request.inputs, known)
+
+    def _looked_at(self, request: InferRequest) -> Checked:
         """Check inputs, and remember their form unless they had to be changed."""
         inputs = checked_inputs(request.inputs, self.metadata)
         if self._quick is None:
-            form = _Form()
+            form = Form()
         else:
             input_bytes = sum(value.nbytes for value in inputs.values())
             rows = rows_of(inputs) if self._shares else 1
-            form = _Form(rows, self._placement.of(input_bytes))
+            form = Form(rows, self._placement.of(input_bytes))
         unchanged = all(map(operator.is_, inputs.values(), request.inputs.values()))
         if request.form is not None and unchanged:
             if len(self._forms) >= REMEMBERED_FORMS:

@@ -26,7 +26,7 @@ Rules:
 5. If the version that answers changes while a candidate is being judged, it is judged again, by the
    one that answers now.
 6. There is one step back. A second rollback is refused; so an order that is given twice cannot
-   bring the bad version back.
+   bring the bad version back. Nor does the version stay that one goes back from by an order.
 7. A version is closed once, after the requests that it has taken have been answered, or
    `drain_timeout_s` is over.
 
@@ -193,9 +193,8 @@ class ModelSwap(Generic[S, V]):
             try:
                 numbers = await self._prove(order, candidate)
                 order.progress(Gate.SWAP)
-                await self._commit(
-                    Switched(self.served, candidate, order.cause, numbers, order.actor)
-                )
+                switched = Switched(self.served, candidate, order.cause, numbers, order.actor)
+                await self._commit(switched, keep_before=not order.proven)
             except BaseException:
                 if candidate is not self.served:
                     closing = self._leave(candidate, drain=False)
@@ -217,22 +216,27 @@ class ModelSwap(Generic[S, V]):
             if running is self.served:
                 return numbers
 
-    async def _commit(self, switched: Switched[V]) -> None:
+    async def _commit(self, switched: Switched[V], keep_before: bool) -> None:
         self._committing = asyncio.current_task()
         self._committed.clear()
         try:
             with at_gate(Gate.SWAP):
                 await self._steps.commit(switched)
-            self._switch(switched.after)
+            self._switch(switched.after, keep_before)
         finally:
             self._committing = None
             self._committed.set()
             self._look()
 
-    def _switch(self, candidate: V) -> None:
+    def _switch(self, candidate: V, keep_before: bool) -> None:
         self._steps.switch(candidate)
         before, self.served = self.served, candidate
         if before is None:
+            return
+        if not keep_before:
+            self._probation = None
+            self._keep(None)
+            self._leave(before)
             return
         proven = before
         if self._probation is not None and self._kept is not None:

@@ -26,7 +26,7 @@ MAX_LISTED = 1024
 EVERY = 0
 """In a table of digests: the key of the digest that is said for no version in particular."""
 
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_LABEL = re.compile(r"(?!latest\Z)[a-z][a-z0-9_-]{0,31}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -52,8 +52,8 @@ def _version_labels(value: Any) -> dict[str, int]:
         raise ValueError("a table of labels and the versions that they stand for")
     if not all(_LABEL.fullmatch(label) for label in value):
         raise ValueError(
-            "a table of labels of letters, digits, dots, dashes and underscores, at most 64, that "
-            "begin with a letter"
+            "a table of labels; a label has 1 to 32 small letters, digits, _ and -, begins with a "
+            'letter, and is not "latest"'
         )
     return dict(value)
 

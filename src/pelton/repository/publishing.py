@@ -165,8 +165,11 @@ class Publisher:
     def publish(self, staged: Staged) -> Path:
         """Put a staged version into the repository.
 
+        A link to it is left where it lay, for models that were loaded from there and open files
+        later, or are loaded again; `discard` removes it.
+
         Returns:
-            Its folder from now on; that of `staged` is no longer there.
+            Its folder from now on.
 
         Raises:
             Conflict: the version is there already; nothing was changed.
@@ -182,6 +185,7 @@ class Publisher:
                 folder.chmod(_READ_ONLY_FOLDER)
                 for one in (folder, folder.parent, self._root):
                     flush_folder(one)
+                _leave_link(staged.folder, folder)
             except OSError:
                 with suppress(OSError):
                     self._take_out(staged.model, staged.version, staged.folder.parent.parent)
@@ -308,6 +312,12 @@ def _renamed(one: Path, other: Path) -> bool:
             return False
         raise
     return True
+
+
+def _leave_link(staged: Path, folder: Path) -> None:
+    """Have the place where a version lay lead to where it lies now."""
+    staged.parent.mkdir(exist_ok=True)  # which went along with a model's first version
+    staged.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 def _remove_staged(folder: Path) -> None:

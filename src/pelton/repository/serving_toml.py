@@ -50,6 +50,10 @@ SERVING: Mapping[str, Read] = {
     "max_queue_bytes": whole(1, 2**60),
     "request_timeout_s": number("seconds", zero=False),
     "hang_grace_s": number("seconds", zero=False),
+    "cache": yes_no,
+    "cache_ttl_s": number("seconds", zero=False),
+    "cache_max_bytes": whole(1, 2**60),
+    "cache_objects": yes_no,
 }
 """Key at the top of a `model.toml` -> how its value is read."""
 

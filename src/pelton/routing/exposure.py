@@ -35,6 +35,7 @@ def exposure_of(choice: Choice, at_s: float) -> Exposure | None:
         choice.enrolled,
         choice.forced,
         at_s,
+        choice.salt,
     )
 
 

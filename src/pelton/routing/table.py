@@ -26,9 +26,10 @@ class Table:
     Attributes:
         routes: the routes that were set, by name; a model without one is served all the same.
         models: what is known of each model, by name.
+        labels: label -> version by the name of a model, also of one that is not there now.
     """
 
-    __slots__ = ("_ways", "models", "routes")
+    __slots__ = ("_ways", "labels", "models", "routes")
 
     def __init__(self, routes: Iterable[Route] = (), models: Iterable[Versions] = ()) -> None:
         """Make a table.
@@ -39,6 +40,9 @@ class Table:
         """
         self.routes: Mapping[str, Route] = MappingProxyType({one.name: one for one in routes})
         self.models: Mapping[str, Versions] = MappingProxyType({one.model: one for one in models})
+        self.labels: Mapping[str, Mapping[str, int]] = MappingProxyType(
+            {one.model: one.labels for one in self.models.values()}
+        )
         self._ways: dict[str, Way] = {}
         for name in {*self.routes, *self.models}:
             self._work_out(name)
@@ -146,13 +150,20 @@ class Table:
             ready: versions that are loaded, or are loaded again when one is asked for.
             active: the one that answers for the model; None for the largest.
         """
-        known = self.models.get(model, Versions(model))
+        known = self.models.get(model) or Versions(model, labels=self.labels.get(model, {}))
         return self._with_model(replace(known, ready=frozenset(ready), active=active))
 
     def with_labels(self, model: str, labels: Mapping[str, int]) -> Table:
-        """Return a table in which a model has these labels, and no others."""
-        known = self.models.get(model, Versions(model))
-        return self._with_model(replace(known, labels=MappingProxyType({**labels})))
+        """Return a table in which a model has these labels, and no others.
+
+        A model that is not there has them as soon as it comes.
+        """
+        kept = MappingProxyType({**labels})
+        known = self.models.get(model)
+        table = self if known is None else self._with_model(replace(known, labels=kept))
+        table = table._changed(table.routes, table.models, set())
+        table.labels = MappingProxyType({**self.labels, model: kept})
+        return table
 
     def without_model(self, model: str) -> Table:
         """Return a table that does not know a model; routes to it stay, and cannot be followed."""
@@ -171,6 +182,7 @@ class Table:
     ) -> Table:
         table = Table()
         table.routes, table.models = MappingProxyType({**routes}), MappingProxyType({**models})
+        table.labels = self.labels
         table._ways = dict(self._ways)
         for name in touched:
             table._work_out(name)

@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.server import ServerState
 
+from pelton.servers.admitted_only import AdmittedOnly
+from pelton.servers.certificates import Certificates
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_gate import HttpGate
-from pelton.servers.listening import UnixListener, is_same_user
+from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
 
 logger = logging.getLogger("pelton.server")
@@ -48,26 +50,45 @@ class Host(uvicorn.Server):
         engine: Drainable,
         times: ShutdownTimes,
         on_ready: Callable[[], None],
+        certificates: Certificates | None = None,
     ) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._engine = engine
         self._times = times
         self._on_ready = on_ready
+        self._certificates = certificates
+        self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the doors, and say so."""
-        every = sockets or []
-        unix = [each for each in every if isinstance(each, UnixListener)]
-        await super().startup([each for each in every if each not in unix])
-        # uvicorn would serve it too, but as one of TCP, which has no neighbours of the same user.
-        loop = asyncio.get_running_loop()
-        for each in unix:
-            local = functools.partial(
-                make_gate, self._gateway, self.config, self.server_state, is_same_user
-            )
-            self.servers.append(await loop.create_unix_server(local, sock=each))
+        await super().startup([])
+        # uvicorn would serve all of them alike, but nobody on TCP is a process of the same user,
+        # and nobody on the Unix socket needs TLS.
+        self.servers += [await self._open(each) for each in sockets or []]
+        if self._certificates is not None:
+            self._watching = asyncio.get_running_loop().create_task(self._certificates.watch())
         self._on_ready()
+
+    async def _open(self, listener: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        gate = functools.partial(make_gate, self._gateway, self.config, self.server_state)
+        if isinstance(listener, UnixListener):
+            local = functools.partial(gate, is_same_user)
+            return await loop.create_unix_server(local, sock=listener, backlog=BACKLOG)
+        strangers = functools.partial(gate, lambda _transport: False)
+        if self._certificates is None:
+            return await loop.create_server(strangers, sock=listener, backlog=BACKLOG)
+        limits = self._gateway.limits
+        return await loop.create_server(
+            strangers,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self._certificates.context,
+            ssl_handshake_timeout=limits.head_timeout_s,
+            # It counts from the last answer on, which a slow client may still be taking.
+            ssl_shutdown_timeout=limits.send_timeout_s,
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in an orderly way at the first signal, at once at the second."""
@@ -93,7 +114,10 @@ class Host(uvicorn.Server):
         for each in sockets or []:
             if isinstance(each, UnixListener):
                 each.remove()
+        if self._watching is not None:
+            self._watching.cancel()
         await super().shutdown(sockets)
+        await self._gateway.access.close()
 
 
 def make_gate(
@@ -112,7 +136,7 @@ def make_gate(
     """
 
     def control(owner: Owner) -> ControlProtocol:
-        return ControlProtocol(owner, gateway.limits, gateway.max_body_bytes, config, state)
+        return ControlProtocol(owner, gateway.limits, config, state)
 
     return HttpGate(gateway, state, control, is_same_user, asyncio.get_running_loop())
 
@@ -123,6 +147,7 @@ def make_host(
     engine: Drainable,
     times: ShutdownTimes,
     on_ready: Callable[[], None],
+    certificates: Certificates | None = None,
 ) -> Host:
     """Put gate and control application together on a uvicorn server.
 
@@ -132,15 +157,11 @@ def make_host(
         engine: what has to be drained at the end.
         times: how the server ends.
         on_ready: called when requests are answered.
+        certificates: by which TCP is served with TLS; None for plain TCP.
     """
-
-    def over_tcp(**of_uvicorn: Any) -> HttpGate:
-        config, state = of_uvicorn["config"], of_uvicorn["server_state"]
-        return make_gate(gateway, config, state, lambda _transport: False)
-
     config = uvicorn.Config(
-        app,
-        http=over_tcp,  # type: ignore[arg-type]
+        AdmittedOnly(app, gateway.access.shared_limit),
+        http="httptools",
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -150,4 +171,4 @@ def make_host(
         proxy_headers=False,
         timeout_graceful_shutdown=LAST_WRITES_S,
     )
-    return Host(config, gateway, engine, times, on_ready)
+    return Host(config, gateway, engine, times, on_ready, certificates)

@@ -35,6 +35,8 @@ from pelton.wire.status import http_status
 
 logger = logging.getLogger("pelton.inference")
 
+Headers = tuple[tuple[str, str], ...]
+
 QUICK_BYTES = 16 * 1024
 """Up to so much that costs time for each element is read or written on the event loop."""
 
@@ -119,8 +121,11 @@ class InferenceDoor:
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
+        request.model = name
         request.version = call.version
         request.log_id = log_id
+        request.key = call.key
+        request.tenant = origin.caller.tenant
         if deadline_s < request.deadline_s:
             request.deadline_s = deadline_s
         watch = Stopwatch(self._clock, origin) if call.timing or plan.timing else None
@@ -129,13 +134,14 @@ class InferenceDoor:
         if watch is not None:
             watch.computed(response.timing)
             told_last = watch.parameters if plan.timing else None
+        metadata = response.metadata or metadata  # of the version that answered
         if plan.all_binary or _is_small(response.outputs):
             encoded = oip_response.encode_response(response, plan, metadata, told_last)
         else:
             encoded = await self._threads.run(
                 oip_response.encode_response, response, plan, metadata, told_last
             )
-        extra = _digest_header(response) if response.digest else ()
+        extra = _headers_of(response)
         if watch is not None and call.timing:
             extra = (*extra, watch.header())
         if encoded.header_bytes is None:
@@ -158,17 +164,19 @@ class InferenceDoor:
             self._engine.refused("", error.code)
             raise
         status = 200
-        extra: tuple[tuple[str, str], ...] = ()
+        extra: Headers = ()
         watch = None
         try:
             request = await self._users_request(call, value, quick)
             request.log_id = log_id
+            request.key = call.key
+            request.tenant = origin.caller.tenant
             request.deadline_s = deadline_s
             watch = Stopwatch(self._clock, origin) if call.timing else None
             response = await self._engine.infer(request)
             if watch is not None:
                 watch.computed(response.timing)
-            extra = _digest_header(response) if response.digest else ()
+            extra = _answered_by(response.model, response.version) + _headers_of(response)
             said, quick = reply_value(response), _is_small(response.outputs)
         except PeltonError as error:
             _log_failure(error, log_id)
@@ -189,7 +197,7 @@ class InferenceDoor:
     async def _users_request(self, call: InferenceCall, value: Value, quick: bool) -> InferRequest:
         name = ""
         try:
-            name = chosen_model(call.model, self._default_model, self._engine.names())
+            name = call.model or chosen_model(None, self._default_model, self._engine.names())
             metadata = self._engine.metadata(name)
             if quick or metadata.takes_objects:
                 return InferRequest(name, to_inputs(value, metadata))
@@ -213,8 +221,15 @@ class InferenceDoor:
         return deadline_s
 
 
-def _digest_header(response: InferResponse) -> tuple[tuple[str, str], ...]:
-    return (("x-pelton-digest", response.digest),)
+def _headers_of(response: InferResponse) -> Headers:
+    if not response.digest:
+        return response.notes
+    return (*response.notes, ("x-pelton-digest", response.digest))
+
+
+@functools.lru_cache(maxsize=256)
+def _answered_by(model: str, version: str) -> Headers:
+    return ("x-pelton-model", model), ("x-pelton-version", version)
 
 
 @functools.lru_cache(maxsize=256)
@@ -250,9 +265,7 @@ def _is_small(outputs: Mapping[str, Value]) -> bool:
     return size <= QUICK_BYTES
 
 
-def _encoded(
-    form: Format, said: object, style: object, status: int, extra: tuple[tuple[str, str], ...]
-) -> Reply:
+def _encoded(form: Format, said: object, style: object, status: int, extra: Headers) -> Reply:
     try:
         chunks = form.encode(said, style)
     except TypeError as error:

@@ -5,6 +5,7 @@ record, once, and what is done for every request is left with the body and the c
 
 `X-Request-Timeout-Ms: 250` asks for an answer within so many milliseconds of the request's first
 byte. `X-Pelton-Timing: 1` asks for a header of the same name, which tells where the time went.
+`X-Pelton-Key` says in UTF-8 whom the request is for, to whoever splits traffic.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from pelton.errors import InvalidRequest
+from pelton.routing.unit import HEADER as KEY_HEADER
 from pelton.servers.replies import caller_request_id
 from pelton.wire.oip_message import parse_header_length
 
@@ -54,6 +56,7 @@ class InferenceCall:
         header_bytes: value of `Inference-Header-Content-Length`, or None.
         timeout_s: how long the caller waits; infinity where it does not say.
         timing: whether a header shall tell where the time went.
+        key: whom the request is for; empty where that is not said.
         request_id: the caller's own id, if it is harmless; None for a new one.
         wrong: what is wrong with the head, to be told as the answer; None for nothing.
     """
@@ -65,6 +68,7 @@ class InferenceCall:
     header_bytes: int | None = None
     timeout_s: float = math.inf
     timing: bool = False
+    key: str = ""
     request_id: str | None = None
     wrong: InvalidRequest | None = None
 
@@ -101,6 +105,7 @@ def read_call(target: Target, headers: Headers) -> InferenceCall:
             header_bytes=None if at_infer else _header_bytes(headers),
             timeout_s=_timeout_s(headers),
             timing=headers.get("x-pelton-timing") == "1",
+            key=_key(headers),
         )
     except InvalidRequest as error:
         return call(wrong=error)
@@ -124,6 +129,13 @@ def _named_model(query: str, headers: Headers) -> str | None:
 def _header_bytes(headers: Headers) -> int | None:
     length = headers.get("inference-header-content-length")
     return None if length is None else parse_header_length(length)
+
+
+def _key(headers: Headers) -> str:
+    try:
+        return headers.get(KEY_HEADER, "").encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest("the header X-Pelton-Key is no UTF-8") from None
 
 
 def _timeout_s(headers: Headers) -> float:

@@ -7,7 +7,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from pelton.errors import PeltonError, Unavailable
+from pelton.access.keyring import CHALLENGE
+from pelton.errors import Code, PeltonError, Unavailable
 from pelton.wire.status import error_body, http_status
 
 JSON = "application/json"
@@ -54,7 +55,14 @@ def new_request_id() -> str:
 def error_reply(error: PeltonError, of_request: str) -> Reply:
     """Answer with the one error body that every door has."""
     body = error_body(error, of_request)
-    return Reply(http_status(error.code), JSON, [body], len(body), retry_headers(error))
+    return Reply(http_status(error.code), JSON, [body], len(body), error_headers(error))
+
+
+def error_headers(error: PeltonError) -> tuple[tuple[str, str], ...]:
+    """Return the headers that belong to an error, whatever door tells it."""
+    if error.code is Code.UNAUTHENTICATED:
+        return (CHALLENGE,)
+    return retry_headers(error)
 
 
 def retry_headers(error: PeltonError) -> tuple[tuple[str, str], ...]:

@@ -57,5 +57,6 @@ class ServerStatus:
         return self.engine.metadata(name, version)
 
     def models(self) -> list[ModelMetadata]:
-        """Return what each model says of itself, in the order of their names."""
-        return [self.engine.metadata(name) for name in self.engine.names()]
+        """Return what each model says of itself, in the order of their names; not its routes."""
+        named = ((name, self.engine.metadata(name)) for name in self.engine.names())
+        return [metadata for name, metadata in named if metadata.name == name]

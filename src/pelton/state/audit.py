@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,12 @@ from pelton.state.inserting import insert_new
 from pelton.state.tables import changes
 
 T = TypeVar("T")
+
+MAX_VALUES_CHARACTERS = 64 * 1024
+"""Of the JSON of `before`, and likewise of `after`; the trail is to be read by people."""
+
+KEPT_CHARACTERS = 4096
+"""Of what is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Audit:
             InvalidRequest: a value cannot be kept.
             PeltonError: the database is damaged; or what `work` raises, and then nothing is kept.
         """
-        row = {"token": uuid.uuid4().hex, **asdict(change)}
+        row = {"token": uuid.uuid4().hex, **_values(change)}
         results: list[T] = []
 
         def both(connection: Connection) -> T:
@@ -100,6 +107,19 @@ class Audit:
             if value is not None:
                 query = query.where(changes.c[name] == value)
         return self._database.read(lambda c: [_audit_row(row) for row in c.execute(query)])
+
+
+def _values(change: Change) -> dict[str, Any]:
+    values = asdict(change)
+    return values | {name: _bounded(values[name]) for name in ("before", "after")}
+
+
+def _bounded(told: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return plain values; of those that are too long, how they begin and how long they are."""
+    written = json.dumps(told)
+    if len(written) <= MAX_VALUES_CHARACTERS:
+        return told
+    return {"begins": written[:KEPT_CHARACTERS], "characters": len(written)}
 
 
 def _audit_row(row: Row[Any]) -> AuditRow:

@@ -20,7 +20,7 @@ MAX_UNIT_CHARACTERS = 256
 
 
 class ExposureStore:
-    """The first exposure of each unit on each route.
+    """The first exposure of each unit in each experiment: on a route, with a salt.
 
     An exposure that does not count, since the version was named by the caller or the unit did not
     take part yet, is kept beside a later one that does.
@@ -30,7 +30,7 @@ class ExposureStore:
         self._database = database
 
     def add(self, seen: Sequence[Exposure]) -> None:
-        """Keep those whose unit is new on its route.
+        """Keep those whose unit is new on its route with its salt.
 
         Harmless to repeat.
 
@@ -39,7 +39,7 @@ class ExposureStore:
         """
         rows = [_values(exposure) for exposure in seen]
         # Two servers that insert the same units in another order would wait for each other.
-        rows.sort(key=lambda row: (row["route"], row["unit"]))
+        rows.sort(key=lambda row: (row["route"], row["salt"], row["unit"]))
 
         def work(connection: Connection) -> None:
             connection.execute(insert(connection, exposures).on_conflict_do_nothing(), rows)
@@ -63,10 +63,15 @@ class ExposureStore:
             lambda c: [Exposure(**row._asdict()) for row in c.execute(query)]
         )
 
-    def count(self, route: str, since_s: float = 0.0) -> dict[str, int]:
+    def count(self, route: str, since_s: float = 0.0, salt: str | None = None) -> dict[str, int]:
         """Return how many units that take part each arm of a route was given.
 
         Forced exposures do not count.
+
+        Args:
+            route: the route's name.
+            since_s: only those from then on, seconds since 1970.
+            salt: only those of the split with this salt; None for those of all.
 
         Raises:
             Unavailable: the database is busy or away.
@@ -81,6 +86,8 @@ class ExposureStore:
             )
             .group_by(exposures.c.arm)
         )
+        if salt is not None:
+            query = query.where(exposures.c.salt == salt)
         return self._database.read(lambda c: {arm: int(n) for arm, n in c.execute(query)})
 
     def delete_older(self, than_s: float) -> int:

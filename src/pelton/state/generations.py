@@ -29,3 +29,8 @@ def current(connection: Connection, subject: str) -> int:
     """Return the number of the last change of a subject; 0 where there was none."""
     query = select(generations.c.number).where(generations.c.subject == subject)
     return int(connection.execute(query).scalar() or 0)
+
+
+def every(connection: Connection) -> dict[str, int]:
+    """Return the number of each subject that was ever changed."""
+    return {row.subject: row.number for row in connection.execute(select(generations))}

@@ -12,6 +12,7 @@ from pelton.state.audit import Audit
 from pelton.state.database import Database
 from pelton.state.exposures import ExposureStore
 from pelton.state.keys import KeyStore
+from pelton.state.labels import LabelStore
 from pelton.state.opening import WAIT_S, open_database
 from pelton.state.routes import RouteStore
 from pelton.state.versions import VersionStore
@@ -24,6 +25,7 @@ class State:
     Attributes:
         keys: API keys.
         routes: traffic policies.
+        labels: names of versions.
         versions: published versions and swaps.
         audit: who changed what.
         exposures: who was given which version.
@@ -32,6 +34,7 @@ class State:
 
     keys: KeyStore
     routes: RouteStore
+    labels: LabelStore
     versions: VersionStore
     audit: Audit
     exposures: ExposureStore
@@ -55,11 +58,23 @@ class State:
         return cls(
             keys=KeyStore(database, audit),
             routes=RouteStore(database, audit),
+            labels=LabelStore(database, audit),
             versions=VersionStore(database, audit),
             audit=audit,
             exposures=ExposureStore(database),
             database=database,
         )
+
+    def generations(self) -> dict[str, int]:
+        """Return a number for each subject, such as `routes`, that grows with each change of it.
+
+        Whichever server makes the change. Read the numbers before what they tell of: then that is
+        at least as new. A subject that was never changed is not there.
+
+        Raises:
+            Unavailable: the database is busy or away.
+        """
+        return self.database.read(generations.every)
 
     def writable(self) -> bool:
         """Whether a change would be kept right now; found out by making one."""

@@ -57,6 +57,15 @@ routes = Table(
     Column("revision", BigInteger, nullable=False),
 )
 
+labels = Table(
+    "labels",
+    metadata,
+    Column("model", PlainText, primary_key=True),
+    Column("label", PlainText, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    comment="Names of versions that move from one to the next.",
+)
+
 versions = Table(
     "versions",
     metadata,
@@ -112,6 +121,7 @@ exposures = Table(
     "exposures",
     metadata,
     Column("route", PlainText, primary_key=True),
+    Column("salt", PlainText, primary_key=True),
     Column("unit", PlainText, primary_key=True),
     Column("enrolled", Boolean, primary_key=True),
     Column("forced", Boolean, primary_key=True),

@@ -143,6 +143,21 @@ async def test_a_view_that_the_model_keeps_keeps_the_block(start, arena) -> None
     assert pool.in_use_bytes == 0
 
 
+async def test_what_a_model_imports_late_leaves_nothing_in_its_folder(start) -> None:
+    instance = start(
+        """
+        def model_inference(obs):
+            folder = os.path.dirname(__file__)
+            with open(os.path.join(folder, "late.py"), "w") as file:
+                file.write("WORD = 7")
+            sys.path.insert(0, folder)
+            import late
+            return {"said": late.WORD, "files": sorted(os.listdir(folder))}
+        """
+    )
+    assert await ask(instance) == {"said": 7, "files": ["late.py", "model.py"]}
+
+
 async def test_big_outputs_are_views_and_are_not_overwritten(start) -> None:
     instance = start("def model_inference(obs):\n    return np.full(300_000, obs['n'])\n")
     held = [(await ask(instance, n=n))["output"] for n in range(8)]

@@ -131,7 +131,24 @@ class ProcessInstance:
         self._kill("did not answer in time and was ended")
 
     def close(self) -> None:
-        """End the worker; `wait_closed` tells when it is gone. Called once."""
+        """End the worker; `wait_closed` tells when it is gone. Called once.
+
+        In another thread than the one of its event loop, it returns when the worker is gone.
+        """
+        loop = self._loop
+        if loop is None or not loop.is_running() or _runs_here(loop):
+            self._close()
+            return
+        closed = threading.Event()
+        if _tell(loop, self._close_and_say, closed):
+            closed.wait(END_S)
+        self.wait_closed()
+
+    def _close_and_say(self, closed: threading.Event) -> None:
+        self._close()
+        closed.set()
+
+    def _close(self) -> None:
         child = self._child
         # A worker that runs cannot hear that it shall end.
         can_hear = self._state is _State.READY and self._running is None
@@ -365,6 +382,13 @@ class ProcessInstance:
 
 def _nobody_asks() -> None:
     pass
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _tell(loop: asyncio.AbstractEventLoop, told: Callable[[T], None], what: T) -> bool:

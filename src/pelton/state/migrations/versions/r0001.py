@@ -16,6 +16,7 @@ def upgrade() -> None:
     _generations()
     _keys()
     _routes()
+    _labels()
     _versions()
     _swaps()
     _changes()
@@ -56,6 +57,17 @@ def _routes() -> None:
         sa.Column("policy", sa.Text, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_routes"),
+    )
+
+
+def _labels() -> None:
+    op.create_table(
+        "labels",
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("model", "label", name="pk_labels"),
+        comment="Names of versions that move from one to the next.",
     )
 
 
@@ -120,6 +132,7 @@ def _exposures() -> None:
     op.create_table(
         "exposures",
         sa.Column("route", sa.Text, nullable=False),
+        sa.Column("salt", sa.Text, nullable=False),
         sa.Column("unit", sa.Text, nullable=False),
         sa.Column("enrolled", sa.Boolean, nullable=False),
         sa.Column("forced", sa.Boolean, nullable=False),
@@ -127,6 +140,6 @@ def _exposures() -> None:
         sa.Column("arm", sa.Text, nullable=False),
         sa.Column("probability", sa.Double, nullable=False),
         sa.Column("at_s", sa.Double, nullable=False),
-        sa.PrimaryKeyConstraint("route", "unit", "enrolled", "forced", name="pk_exposures"),
+        sa.PrimaryKeyConstraint("route", "salt", "unit", "enrolled", "forced", name="pk_exposures"),
     )
     op.create_index("ix_exposures_at_s", "exposures", ["at_s"])
