@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
@@ -36,6 +37,21 @@ class Drainable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What else is done at the ends of the server's life.
+
+    Attributes:
+        opening: before the first request, on the event loop.
+        ready: once requests are answered.
+        closing: after the last request.
+    """
+
+    opening: Callable[[], Awaitable[None]]
+    ready: Callable[[], None]
+    closing: Callable[[], Awaitable[None]]
+
+
 LAST_WRITES_S = 2
 """For the answers of what was drained to reach their clients."""
 
@@ -49,26 +65,27 @@ class Host(uvicorn.Server):
         gateway: Gateway,
         engine: Drainable,
         times: ShutdownTimes,
-        on_ready: Callable[[], None],
+        hooks: Hooks,
         certificates: Certificates | None = None,
     ) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._engine = engine
         self._times = times
-        self._on_ready = on_ready
+        self._hooks = hooks
         self._certificates = certificates
         self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the doors, and say so."""
+        await self._hooks.opening()
         await super().startup([])
         # uvicorn would serve all of them alike, but nobody on TCP is a process of the same user,
         # and nobody on the Unix socket needs TLS.
         self.servers += [await self._open(each) for each in sockets or []]
         if self._certificates is not None:
             self._watching = asyncio.get_running_loop().create_task(self._certificates.watch())
-        self._on_ready()
+        self._hooks.ready()
 
     async def _open(self, listener: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -117,6 +134,7 @@ class Host(uvicorn.Server):
         if self._watching is not None:
             self._watching.cancel()
         await super().shutdown(sockets)
+        await self._hooks.closing()
         await self._gateway.access.close()
 
 
@@ -146,7 +164,7 @@ def make_host(
     gateway: Gateway,
     engine: Drainable,
     times: ShutdownTimes,
-    on_ready: Callable[[], None],
+    hooks: Hooks,
     certificates: Certificates | None = None,
 ) -> Host:
     """Put gate and control application together on a uvicorn server.
@@ -156,7 +174,7 @@ def make_host(
         gateway: what the connections share.
         engine: what has to be drained at the end.
         times: how the server ends.
-        on_ready: called when requests are answered.
+        hooks: what else is done when the server begins and ends.
         certificates: by which TCP is served with TLS; None for plain TCP.
     """
     config = uvicorn.Config(
@@ -171,4 +189,4 @@ def make_host(
         proxy_headers=False,
         timeout_graceful_shutdown=LAST_WRITES_S,
     )
-    return Host(config, gateway, engine, times, on_ready, certificates)
+    return Host(config, gateway, engine, times, hooks, certificates)
