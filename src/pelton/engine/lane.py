@@ -285,7 +285,7 @@ class Lane:
     async def _carry_out(self, instance: Instance, batch: Batch, hot_s: float) -> None:
         came = self._came
         await batch.carry_out()
-        self._hot.learn(hot_s, self._clock() - batch.started_s, self._came != came)
+        self._hot.learn(hot_s, batch.model_s, self._came != came)
         del self._running[batch]
         if batch.not_in_rows and self._shares:
             self._share_no_more()
