@@ -151,6 +151,19 @@ def _best(rates: dict[str, list[float]]) -> str:
     return max((name for name in rates if name != PELTON), key=lambda name: median(rates[name]))
 
 
+def share_of_best(rates: dict[str, list[float]]) -> float:
+    """Return the median over the rounds of Pelton's rate over that of the best arrangement.
+
+    The best of twelve medians is partly the luckiest. So in each round Pelton is held against the
+    arrangement that was best in all other rounds.
+    """
+    shares = []
+    for number, rate in enumerate(rates[PELTON]):
+        others = {name: found[:number] + found[number + 1 :] for name, found in rates.items()}
+        shares.append(rate / rates[_best(others)][number])
+    return median(shares)
+
+
 def _rate_table(rates: dict[str, list[float]]) -> Table:
     best = _best(rates)
     rows = [
@@ -178,7 +191,7 @@ def _latency_table(opened: dict[float, list[Answers]], peak: float, unloaded_ms:
 def _targets(
     rates: dict[str, list[float]], opened: dict[float, list[Answers]], unloaded_ms: float
 ) -> list[Target]:
-    share = median(rates[PELTON]) / median(rates[_best(rates)])
+    share = share_of_best(rates)
     slow = latency_ms(opened[JUDGED_LOAD], 99) / unloaded_ms
     return [
         Target("Pelton / best direct arrangement, images/s", share, 0.95, at_most=False),
@@ -212,8 +225,9 @@ def _method(rounds: int, seconds: float) -> list[str]:
         "ResNet-18 at 224 x 224 with random weights, float32, batch axis `batch`; a request is "
         "600 KB of binary OIP; `pelton serve cnn.onnx`, every setting as it comes",
         f"{rounds} rounds after one to warm up; in each, the closed loop and every direct "
-        f"arrangement once, in random order, {seconds:g} s each; medians over the rounds; the "
-        "arrangement with the best median is what Pelton is held against",
+        f"arrangement once, in random order, {seconds:g} s each; medians over the rounds; in each "
+        "round Pelton is held against the arrangement with the best median of the other rounds, "
+        "since the best of twelve is partly the luckiest; the target is the median of these ratios",
         f"open loops: Poisson arrivals at {', '.join(f'{share:.0%}' for share in LOADS)} of the "
         "closed loop's median throughput, in random order; latency counts from the moment when a "
         "request was due; percentiles over all requests of all rounds",

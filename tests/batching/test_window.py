@@ -65,6 +65,14 @@ def test_of_several_instances_each_takes_its_share(
     assert decide(stand(*rows), policy, NOW_S, sum(rows)).take == take
 
 
+@pytest.mark.parametrize(
+    ("waiting", "take"), [(1, 1), (4, 1), (8, 1), (9, 2), (12, 2), (13, 3), (40, 8)]
+)
+def test_rows_that_are_spared_do_not_count_for_the_share(waiting: int, take: int) -> None:
+    policy = WindowPolicy(max_rows=8, instances=4, spared_rows=4)
+    assert len(decide(stand(*[1] * waiting), policy, NOW_S, waiting).take) == take
+
+
 def test_who_waits_on_purpose_waits_for_a_whole_batch() -> None:
     policy = WindowPolicy(max_rows=8, max_delay_s=1.0, instances=4)
     assert decide(stand(1, 1, 1, 1), policy, NOW_S, 4) == Decision((), NOW_S + 1.0)

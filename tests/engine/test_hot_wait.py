@@ -34,8 +34,8 @@ def test_it_waits_for_quick_runs_and_looks_up_now_and_then() -> None:
     assert waited == [False] * first + ([False] + [True] * HOT_RUNS) * 2
 
 
-@pytest.mark.parametrize("seconds", [LEAVE_S, SLOW_S, 1.0])
-def test_it_never_waits_for_runs_that_are_not_quick(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [LEAVE_S, SLOW_S, 1.0, 0.0])
+def test_it_never_waits_for_a_model_that_is_not_known_to_be_quick(seconds: float) -> None:
     assert not any(runs(HotWait(), 100, seconds))
 
 

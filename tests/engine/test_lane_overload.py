@@ -285,3 +285,33 @@ async def test_a_run_that_hung_costs_nobody_who_comes_after_it_an_answer() -> No
     waiting = [served.ask(float(number), timeout_s=0.5) for number in range(20)]
     for fate in await asyncio.gather(hung, *waiting, return_exceptions=True):
         assert not isinstance(fate, Exception)
+
+
+# -- batches that hardly pay ---------------------------------------------------------------------
+
+
+async def sizes_of_last_burst(usual: RunS) -> set[int]:
+    """Return how many rows the runs had for the last of many bursts."""
+    served = served_by(usual, 4, SHARING)
+    for _ in range(30):
+        for instance in served.instances:
+            instance.runs.clear()
+        await asyncio.gather(*[served.ask(float(number)) for number in range(10)])
+    return {len(run.inputs["x"]) for each in served.instances for run in each.runs}
+
+
+@in_virtual_time
+async def test_two_who_are_hardly_quicker_together_do_not_wait_for_each_other() -> None:
+    assert await sizes_of_last_burst(lambda rows: 0.02 * rows) == {1}
+    assert await sizes_of_last_burst(lambda rows: 0.018 + 0.002 * rows) == {1, 2}
+
+
+@in_virtual_time
+async def test_a_line_that_grows_is_served_in_batches_all_the_same() -> None:
+    served = served_by(lambda rows: 0.02 * rows, 4, SHARING)
+    for _ in range(30):
+        await asyncio.gather(*[served.ask(float(number)) for number in range(10)])
+    before = served.statistics
+    await asyncio.gather(*[served.ask(float(number)) for number in range(60)])
+    runs = served.statistics.runs - before.runs
+    assert runs < 30

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-FORGET = 0.02
-"""Weight of the newest run: the last 50 or so count, and a model that changes is followed."""
+from pelton.batching.cost import FORGET, RunCost
 
 QUANTILE = 0.99
 OUTLIER = 4.0
@@ -22,20 +21,16 @@ _TAIL = 5.0
 """The quantile is at most so many mean residuals, as for exponential noise: so that it comes down
 with them after a time of noise, which by itself would take it thousands of runs."""
 
-_FLAT = 1e-4
-"""Runs whose sizes vary less than this (variance over squared mean) tell little of the slope."""
-
 
 class BatchBound:
     """Finds the largest bound that keeps 99 of 100 answers within a target.
 
     Model: a run of `n` rows takes `a + b n` seconds, `a, b >= 0`, and a residual. `a` and `b`
-    are fitted by least squares with exponentially falling weights, from running means, variance
-    and covariance (Finch, "Incremental calculation of weighted mean and variance", 2009); `q`
-    is the 0.99 quantile of the residuals, followed by stochastic approximation (Robbins and
-    Monro, Annals of Mathematical Statistics 22(3), 1951). `L` is the most rows that waited
-    lately when an instance became free. Who comes last of them, just after a run has begun,
-    waits for that run, and then for `L / n` runs or for its own, each at its slow end:
+    are fitted as in `RunCost`; `q` is the 0.99 quantile of the residuals, followed by stochastic
+    approximation (Robbins and Monro, Annals of Mathematical Statistics 22(3), 1951). `L` is the
+    most rows that waited lately when an instance became free. Who comes last of them, just after
+    a run has begun, waits for that run, and then for `L / n` runs or for its own, each at its slow
+    end:
 
         p99(n) = (1 + max(1, L / n)) (a + b n + q)
 
@@ -75,10 +70,7 @@ class BatchBound:
         self._cold_runs = 0
         self._largest = 1.0
         self._longest_line = 0.0
-        self._mean_rows = 1.0
-        self._mean_s = 0.0
-        self._variance = 0.0
-        self._covariance = 0.0
+        self._cost = RunCost()
         self._spread_s = 0.0
         self._late_s = 0.0
 
@@ -95,14 +87,14 @@ class BatchBound:
             seconds: how long it took.
             waiting_rows: how many rows wait now that its instance is free.
         """
-        expected_s = self._expected_s(rows)
+        expected_s = self._cost.expected_s(rows)
         if self._runs <= COLD_RUNS and OUTLIER * seconds < expected_s:
             self._cold_runs, self._spread_s, self._late_s = self._runs, 0.0, 0.0
         self._runs += 1
         if self._runs > self._cold_runs + 1:
             seconds = min(seconds, max(OUTLIER * expected_s, self._target_s / 2.0))
             self._learn_residual(seconds - expected_s)
-        self._fit(rows, seconds)
+        self._cost.learn(rows, seconds, self._weight())
         self._largest = max(float(rows), self._largest * (1.0 - FORGET))
         self._longest_line = max(float(waiting_rows), self._longest_line * (1.0 - FORGET))
         limit = min(self._max_rows, 2.0 * self._largest)
@@ -112,14 +104,6 @@ class BatchBound:
         # The first run, or the first after a cold one, replaces all that was known.
         return max(FORGET, 1.0 / (self._runs - self._cold_runs))
 
-    def _fit(self, rows: int, seconds: float) -> None:
-        weight = self._weight()
-        more_rows, more_s = rows - self._mean_rows, seconds - self._mean_s
-        self._mean_rows += weight * more_rows
-        self._mean_s += weight * more_s
-        self._variance = (1.0 - weight) * (self._variance + weight * more_rows * more_rows)
-        self._covariance = (1.0 - weight) * (self._covariance + weight * more_rows * more_s)
-
     def _learn_residual(self, residual_s: float) -> None:
         weight = self._weight()
         self._spread_s += weight * (abs(residual_s) - self._spread_s)
@@ -127,21 +111,12 @@ class BatchBound:
         late_s = self._late_s + self._spread_s * (QUANTILE - 1.0 + beyond)
         self._late_s = min(late_s, _TAIL * self._spread_s)
 
-    def _slope_s(self) -> float:
-        """Return `b`, between 0 and what a line through the origin would have."""
-        steepest_s = self._mean_s / self._mean_rows
-        flat = _FLAT * self._mean_rows * self._mean_rows
-        return min(max(self._covariance / (self._variance + flat), 0.0), steepest_s)
-
-    def _expected_s(self, rows: float) -> float:
-        return self._mean_s + self._slope_s() * (rows - self._mean_rows)
-
     def _best_rows(self) -> float:
         """Return the bound that `p99` asks for, before it is kept within its limits."""
         target_s, line = self._target_s, self._longest_line
-        slope_s = self._slope_s()
+        slope_s = self._cost.slope_s()
         late_s = min(max(self._late_s, 0.0), NOISE_SHARE * target_s / 2.0)
-        fixed_s = self._expected_s(0) + late_s
+        fixed_s = self._cost.expected_s(0) + late_s
         if slope_s <= 0.0:
             return math.inf if 2.0 * fixed_s <= target_s else line
         within = (target_s / 2.0 - fixed_s) / slope_s

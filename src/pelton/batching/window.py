@@ -52,12 +52,16 @@ class WindowPolicy:
         instances: how many instances share the work. One that is free takes its share of what
             waits and no more: the others will be free soon, and to run on all of them is over
             earlier than to run on one.
+        spared_rows: so many of the rows that wait do not count for that share: for a model that
+            runs two rows hardly quicker together than one after the other, so that the first of
+            them would wait for the second's sake.
     """
 
     max_rows: int = 1
     max_delay_s: float = 0.0
     preferred_rows: tuple[int, ...] = ()
     instances: int = 1
+    spared_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def decide(
     Decision(take=(0, 2), wake_s=inf)
     >>> decide(line, WindowPolicy(max_rows=4, instances=3), now_s=7.0, waiting_rows=7)
     Decision(take=(0, 2), wake_s=inf)
+    >>> decide(line, WindowPolicy(4, instances=3, spared_rows=3), now_s=7.0, waiting_rows=7)
+    Decision(take=(0,), wake_s=inf)
     >>> decide(line, WindowPolicy(max_rows=8, max_delay_s=0.5), now_s=7.0)
     Decision(take=(), wake_s=7.5)
     >>> decide(line, WindowPolicy(max_rows=8, max_delay_s=0.5, preferred_rows=(2, 5)), now_s=7.0)
@@ -120,14 +126,19 @@ def decide(
     if first.group is None or first.rows >= policy.max_rows:
         return _FIRST
     if policy.max_delay_s <= 0.0:
-        most = policy.max_rows
-        if waiting_rows:
-            most = min(most, max(first.rows, -(-waiting_rows // policy.instances)))
-        return Decision(_gather(waiting, most)[0])
+        return Decision(_gather(waiting, _share(first.rows, policy, waiting_rows))[0])
     take, full = _gather(waiting, policy.max_rows)
     if full:
         return Decision(take)
     return _go_or_wait([waiting[position] for position in take], take, policy, now_s)
+
+
+def _share(first_rows: int, policy: WindowPolicy, waiting_rows: int) -> int:
+    """Return the most rows that one of several instances takes of those that wait."""
+    if not waiting_rows:
+        return policy.max_rows
+    share = -(-(waiting_rows - policy.spared_rows) // policy.instances)
+    return min(policy.max_rows, max(first_rows, share))
 
 
 def _gather(waiting: Sequence[Waiting], max_rows: int) -> tuple[tuple[int, ...], bool]:

@@ -92,6 +92,7 @@ class Batch:
         members: who was taken out of the line together, in the order of their rows.
         started_s: when they left the line.
         not_in_rows: whether its outputs could not be told apart by request.
+        model_s: how long the model itself took for the last run; 0 where that is not known.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Batch:
         self.members = members
         self.started_s = clock()
         self.not_in_rows = False
+        self.model_s = 0.0
         self._instance = instance
         self._clock = clock
         self._ran = ran
@@ -172,6 +174,7 @@ class Batch:
             self._sharing, self._run = members, run
             outputs = await self._instance.run(run)
             self._ran(sum(rows), begun_s, self._clock())
+            self.model_s = run.compute_s
             parts = split(outputs, rows)
             if self._padded:
                 cut_back(parts, inputs, self._padded)

@@ -22,6 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pelton.batching.cost import RunCost
 from pelton.batching.line import Line
 from pelton.batching.rate import ServiceRate
 from pelton.batching.stacking import bytes_of, group_of, rows_of
@@ -42,6 +43,12 @@ logger = logging.getLogger("pelton.engine")
 LONGEST_RUNS = 3
 """A run hangs only if it is late by this many times the longest that was seen."""
 
+
+LITTLE_GAIN = 0.2
+"""A model of whose run for one row less than this part is no row's gains little by batches."""
+
+COST_RUNS = 20
+"""Runs to be seen before anything is made of what they cost."""
 
 TICK_S = 0.001
 """Event loops may count in milliseconds. Deadlines are looked at this much after they are over, so
@@ -99,6 +106,7 @@ class Lane:
         self._policy = WindowPolicy(
             most_rows, max_delay_s, batching.preferred_batch_rows, len(instances)
         )
+        self._cost = RunCost()
         self._bound: BatchBound | None = None
         if batching.target_p99_ms and self._shares:
             self._bound = BatchBound(most_rows, batching.target_p99_ms / 1000 - max_delay_s)
@@ -285,7 +293,7 @@ class Lane:
     async def _carry_out(self, instance: Instance, batch: Batch, hot_s: float) -> None:
         came = self._came
         await batch.carry_out()
-        self._hot.learn(hot_s, self._clock() - batch.started_s, self._came != came)
+        self._hot.learn(hot_s, batch.model_s, self._came != came)
         del self._running[batch]
         if batch.not_in_rows and self._shares:
             self._share_no_more()
@@ -316,10 +324,20 @@ class Lane:
         self.counts.rows += rows
         self._longest_s = max(self._longest_s, ended_s - begun_s)
         self._rate.learn(rows, begun_s, ended_s)
+        if self._shares and self._policy.instances > 1:
+            self._learn_cost(rows, ended_s - begun_s)
         if self._bound is not None:
             self._bound.learn(rows, ended_s - begun_s, self.line.rows)
             if self._bound.rows != self._policy.max_rows:
                 self._policy = replace(self._policy, max_rows=self._bound.rows)
+
+    def _learn_cost(self, rows: int, seconds: float) -> None:
+        """Have requests share runs earlier where that pays, and later where it hardly does."""
+        self._cost.learn(rows, seconds)
+        little = self._cost.runs >= COST_RUNS and self._cost.fixed_share() < LITTLE_GAIN
+        spared_rows = self._policy.instances if little else 0
+        if spared_rows != self._policy.spared_rows:
+            self._policy = replace(self._policy, spared_rows=spared_rows)
 
     def _look(self) -> None:
         """See whose time is over, which run hangs, and who has waited long enough for others."""
