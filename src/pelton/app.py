@@ -1,7 +1,7 @@
 """The composition root: the only place that builds the rooms and hands them to each other.
 
-    open the state -> let whoever has a key in -> load the models -> build the doors -> serve
-    and back: doors closed, requests answered, publishes given up, models closed, state closed
+open the state -> let whoever has a key in -> load the models -> build the doors -> serve
+and back: doors closed, requests answered, publishes given up, models closed, state closed
 """
 
 from __future__ import annotations
@@ -185,9 +185,7 @@ def build(
             undone.callback(keeping.close)
         keys = () if keeping is None else keeping.state.keys.list()
         bound = listeners[0].getsockname()[0]
-        access = make_access(
-            settings.record(AccessOptions), keys, bound, certificates is not None
-        )
+        access = make_access(settings.record(AccessOptions), keys, bound, certificates is not None)
         lives = _load(path, settings, loader, keeping)
         undone.pop_all()
         undone.callback(lives.finish)
@@ -267,9 +265,7 @@ def _doors(
     uploads = settings["max_upload_bytes"] if settings["allow_publish"] else None
     gateway = Gateway(door, connections, limits.max_body_bytes, pool, budget, access, uploads)
     statistics = Statistics(lives.counters, lives.models, budget)
-    status = ServerStatus(
-        engine, pelton.__version__, statistics.told, settings["default_model"]
-    )
+    status = ServerStatus(engine, pelton.__version__, statistics.told, settings["default_model"])
     further = _further(lives, access, limits, status)
     control = control_app(status, UnusualInference(door, limits), regions, further)
     times = settings.record(ShutdownTimes)

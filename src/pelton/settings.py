@@ -263,8 +263,8 @@ SETTINGS: tuple[Setting, ...] = (
             "without it or a database_url nothing of this can be changed."),
     Setting("database_url", None, text("url"), "State",
             "PostgreSQL database for the same, which several servers may share: "
-            "postgresql://USER:PASSWORD@HOST/DATABASE; it goes before state_dir. Better said in the "
-            "file or the environment, since others can read flags."),
+            "postgresql://USER:PASSWORD@HOST/DATABASE; it goes before state_dir. Better in the "
+            "file or the environment: others can read flags."),
     Setting("database_wait_s", 5.0, TIMEOUT, "State",
             "How long a change waits for a database that is busy or away."),
     Setting("exposures_keep_s", 90 * 86400.0, TIMEOUT, "State",
