@@ -33,7 +33,10 @@ ENDED_TIMEOUT_S = 5.0
 """For the log's last lines to arrive once the process is gone."""
 
 # Both lines that it writes when it is ready, so that no signal comes between them.
-_SERVING = re.compile(r"serving .* at (https?://\S+?:(\d+))( and at \S+)? \(API.*\n.*try it: .*\n")
+# Where there is no model yet, there is nothing to try.
+_SERVING = re.compile(
+    r"serving (?=no model yet |.*\n.*try it: .*\n).* at (https?://\S+?:(\d+))( and at \S+)? \(API.*\n"
+)
 
 
 class ServerProcess:

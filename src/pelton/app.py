@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
-
 import pelton
 from pelton.buffers import BufferPool
 from pelton.engine.infer import Engine
@@ -32,6 +30,7 @@ from pelton.loading import Loader
 from pelton.monitoring.counters import Counters
 from pelton.result_cache import far_store
 from pelton.runtimes.contract import RuntimeOptions
+from pelton.runtimes.memory import share_heaps
 from pelton.servers import (
     audit_routes,
     key_routes,
@@ -43,7 +42,7 @@ from pelton.servers import (
 from pelton.servers.access import Access, AccessOptions, make_access
 from pelton.servers.certificates import Certificates, TlsOptions, open_certificates
 from pelton.servers.connections import ConnectionLimits
-from pelton.servers.control import control_app
+from pelton.servers.control import Routes, control_app
 from pelton.servers.gateway import Gateway
 from pelton.servers.host import Hooks, Host, make_host
 from pelton.servers.inference import InferenceDoor
@@ -55,7 +54,7 @@ from pelton.servers.shutdown import ShutdownTimes
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.settings import Settings
-from pelton.stats import Statistics
+from pelton.stats import Copies, Statistics
 from pelton.traffic import Traffic
 from pelton.wire.limits import Limits
 
@@ -162,7 +161,7 @@ def build(
     path: Path,
     settings: Settings,
     listeners: Sequence[socket.socket],
-    on_ready: Callable[[Models], None],
+    on_ready: Callable[[Models, bool], None],
 ) -> App:
     """Load the models and put a server together.
 
@@ -170,7 +169,7 @@ def build(
         path: a model's file, a model's folder, or a folder of models.
         settings: the settings in force.
         listeners: bound sockets, the one of TCP first.
-        on_ready: called with the models once requests are answered.
+        on_ready: called once requests are answered, with the models and whether a key is wanted.
 
     Raises:
         SettingsError: settings that do not go together, or with what is there.
@@ -191,7 +190,13 @@ def build(
         undone.callback(lives.finish)
         _follow(lives, access)
         _check_default(settings, lives.models)
-        host = _doors(settings, lives, access, certificates, lambda: on_ready(lives.models))
+        host = _doors(
+            settings,
+            lives,
+            access,
+            certificates,
+            lambda: on_ready(lives.models, access.gate.keyring.in_use),
+        )
         undone.pop_all()
     return App(host, lives.models, lives.finish)
 
@@ -214,8 +219,13 @@ def make_loader(settings: Settings) -> Loader:
 def _load(path: Path, settings: Settings, loader: Loader, keeping: Keeping | None) -> _Lives:
     plan = plan_of(settings)
     if plan.changes:
+        share_heaps()
         loader.make_arena()  # a model that needs it may come when bodies are received already
     loader.far = far = far_store(settings, clock)
+    if settings["allow_unsafe_pickle"]:
+        from pelton.signed_objects import signed_starter
+
+        loader.start_signed = signed_starter(settings, clock)
     counters, models = Counters(clock), Models()
     traffic = Traffic(models)
     told = Told(known=counters.know, label=traffic.labels_in_files)
@@ -228,6 +238,7 @@ def _follow(lives: _Lives, access: Access) -> None:
     """Have changes that others make in the state noticed; once the models are there."""
     if lives.keeping is None:
         return
+    lives.traffic.bring_in = lives.keeper.bring_in
     lives.traffic.keep_in(lives.keeping)
     lives.keeping.follow(("keys",), lives.keeping.state.keys.list, access.renew)
 
@@ -240,8 +251,7 @@ def _check_default(settings: Settings, models: Models) -> None:
         )
 
 
-def _engine(lives: _Lives) -> Engine:
-    shadows = Shadows(lives.models, clock, Counters(clock).observe)
+def _engine(lives: _Lives, shadows: Shadows) -> Engine:
     put = None if lives.keeping is None else lives.keeping.exposures.put
     chosen = make_chosen(shadows, put, time.time)
     return Engine(lives.models, lives.counters.observe, chosen, lives.keeper.lender)
@@ -255,27 +265,31 @@ def _doors(
     on_ready: Callable[[], None],
 ) -> Host:
     limits = settings.record(Limits)
-    engine = _engine(lives)
+    copies = Counters(clock)
+    shadows = Shadows(lives.models, clock, copies.observe)
+    engine = _engine(lives, shadows)
     regions = SharedRegions(for_all=settings["allow_shared_memory"])
-    door = InferenceDoor(engine, limits, settings["default_model"], regions, clock)
+    default = settings["default_model"]
+    door = InferenceDoor(engine, limits, default, regions, clock, access.trusted)
     budget = MemoryBudget(settings["max_buffered_bytes"])
     keep_bytes = min(KEPT_BODIES * limits.max_body_bytes, budget.limit_bytes)
     pool = BufferPool(keep_bytes, lives.loader.arena)
     connections = settings.record(ConnectionLimits)
     uploads = settings["max_upload_bytes"] if settings["allow_publish"] else None
     gateway = Gateway(door, connections, limits.max_body_bytes, pool, budget, access, uploads)
-    statistics = Statistics(lives.counters, lives.models, budget)
-    status = ServerStatus(engine, pelton.__version__, statistics.told, settings["default_model"])
+    seen = Copies(shadows.counts, copies)
+    statistics = Statistics(lives.counters, lives.models, budget, gateway.refused, seen)
+    keeping = lives.keeping
+    writable = None if keeping is None else lambda: keeping.writable
+    status = ServerStatus(engine, pelton.__version__, statistics.told, default, writable)
     further = _further(lives, access, limits, status)
     control = control_app(status, UnusualInference(door, limits), regions, further)
     times = settings.record(ShutdownTimes)
-    hooks = Hooks(lives.open, on_ready, lives.close)
+    hooks = Hooks(on_ready, lives.open, lives.close)
     return make_host(control, gateway, engine, times, hooks, certificates)
 
 
-def _further(
-    lives: _Lives, access: Access, limits: Limits, status: ServerStatus
-) -> list[APIRouter]:
+def _further(lives: _Lives, access: Access, limits: Limits, status: ServerStatus) -> list[Routes]:
     keeping = lives.keeping
     routers = [
         session_routes.router(access.gate),

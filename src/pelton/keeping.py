@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -36,6 +37,9 @@ LOOK_S = 1.0
 
 PROBE_S = 10.0
 """Between two tries whether a change would be kept; each writes to the disk."""
+
+SILENT_S = 3.0
+"""Beyond the pause between two looks: a database that takes longer to answer is not well."""
 
 SWEEP_S = 3600.0
 """Between two deletions of exposures that are old."""
@@ -70,7 +74,6 @@ class Keeping:
     Attributes:
         state: the stores; they block, so they are called in threads.
         exposures: takes exposures on the request's way.
-        writable: whether a change would be kept, as it was found out a few seconds ago.
     """
 
     def __init__(self, state: State, exposures_keep_s: float, look_s: float = LOOK_S) -> None:
@@ -85,7 +88,8 @@ class Keeping:
 
         self.state = state
         self.exposures = ExposureWriter(state.exposures.add)
-        self.writable = True
+        self._writable = True
+        self._heard_s = math.inf  # when the thread last had its answers; from its start on
         self._exposures_keep_s = exposures_keep_s
         self._look_s = look_s
         self._followed: list[_Followed] = []
@@ -95,6 +99,11 @@ class Keeping:
         self._away = False
         self._probe_s = self._sweep_s = 0.0
         self._thread: threading.Thread | None = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether a change would be kept, as it was found out a few seconds ago."""
+        return self._writable and time.monotonic() - self._heard_s < self._look_s + SILENT_S
 
     def follow(
         self, subjects: tuple[str, ...], read: Callable[[], T], take: Callable[[T], None]
@@ -159,6 +168,7 @@ class Keeping:
                 if asked:
                     _call(loop, _settle, asked, well)
                 self._look_after(well)
+                self._heard_s = time.monotonic()
                 self._wake.wait(self._look_s)
         finally:
             _call(loop, _settle, list(self._asked), False)
@@ -189,11 +199,11 @@ class Keeping:
         """Find out whether changes are kept, and delete what is old, both now and then."""
         now_s = time.monotonic()
         if not well:
-            self.writable = False
-        elif not self.writable or now_s >= self._probe_s:
-            self.writable = self.state.writable()
+            self._writable = False
+        elif not self._writable or now_s >= self._probe_s:
+            self._writable = self.state.writable()
             self._probe_s = now_s + PROBE_S
-        if self.writable and now_s >= self._sweep_s:
+        if self._writable and now_s >= self._sweep_s:
             self._sweep_s = now_s + SWEEP_S
             self._sweep()
 

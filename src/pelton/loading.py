@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelton.arena import Arena
@@ -21,10 +20,9 @@ from pelton.caching.making import cache_for
 from pelton.clock import Clock
 from pelton.engine.lane import most_batch_rows
 from pelton.engine.model import Model
-from pelton.engine.models import Models
 from pelton.engine.thread_instance import thread_instances
 from pelton.errors import LoadFailed
-from pelton.repository.scan import scan
+from pelton.result_cache import digest_to_share
 from pelton.runtimes import registry
 from pelton.runtimes.contract import Instance, LoadedModel, RuntimeOptions, Stop
 from pelton.runtimes.registry import RuntimePlugin
@@ -41,6 +39,7 @@ from pelton.specs import ModelMetadata, ModelSpec, Serving, TensorSpec
 if TYPE_CHECKING:
     from pelton.caching.cache import FarStore
     from pelton.runtimes.process.instance import ProcessInstance
+    from pelton.signed_objects import StartSigned
 
 logger = logging.getLogger("pelton.app")
 
@@ -55,6 +54,7 @@ class Loader:
         arena: memory that the server shares with its worker processes; None while there are none.
         far: where answers are kept besides this process, for models that have theirs kept; to be
             set before the first is loaded.
+        start_signed: starts what answers signed objects; None where none are taken; set likewise.
     """
 
     def __init__(
@@ -70,28 +70,13 @@ class Loader:
         """
         self.arena: Arena | None = None
         self.far: FarStore | None = None
+        self.start_signed: StartSigned | None = None
         self._unwatched: deque[ProcessInstance] = deque()
         self._making_arena = threading.Lock()
         self._serving = serving
         self._options = options
         self._arena_bytes = arena_bytes
         self._clock = clock
-
-    def load(self, path: Path) -> Models:
-        """Load the models that lie under a path.
-
-        Raises:
-            LoadFailed: nothing there can be served, or a model is broken; those that were loaded
-                before it are closed.
-        """
-        loaded = self.load_each(scan(path, registry.claims()))
-        models = [one for one in loaded if isinstance(one, Model)]
-        for fault in loaded:
-            if isinstance(fault, LoadFailed):
-                for model in models:
-                    model.close()
-                raise fault
-        return Models(models)
 
     def load_one(self, spec: ModelSpec, stop: Stop | None = None) -> Model:
         """Load one version of a model.
@@ -111,10 +96,26 @@ class Loader:
         else:
             placed = _in_threads(spec, planned.options, serving, planned.plugin)
         serving = with_safe_batches(serving, spec, placed.metadata)
-        model = Model(placed.metadata, placed.instances, serving, self._clock, placed.quick)
-        model.cache = cache_for(placed.metadata, serving, spec.digest, self._clock, self.far)
+        metadata = _with_rows(placed.metadata, serving)
+        model = Model(metadata, placed.instances, serving, self._clock, placed.inline)
+        shared = serving.cache and self.far is not None
+        digest = digest_to_share(spec) if shared else ""
+        model.cache = cache_for(placed.metadata, serving, digest, self._clock, self.far)
+        self._take_signed(model, spec, planned, stop)
         _log(spec, placed, plan, serving, self._clock() - started_s)
         return model
+
+    def _take_signed(
+        self, model: Model, spec: ModelSpec, planned: _Planned, stop: Stop | None
+    ) -> None:
+        if self.start_signed is None or not model.metadata.takes_objects:
+            return
+        timeout_s = planned.serving.request_timeout_s
+        try:
+            model.signed = self.start_signed(spec, planned.options, timeout_s, stop or Stop())
+        except BaseException:
+            model.close()
+            raise
 
     def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
         """Load and warm several versions; those in worker processes at the same time.
@@ -234,12 +235,12 @@ class _Placed:
     Attributes:
         metadata: what it says of itself.
         instances: where it runs.
-        quick: the model, if it may run on the event loop.
+        inline: the model, if it is in this process and any thread may run it.
     """
 
     metadata: ModelMetadata
     instances: Sequence[Instance]
-    quick: LoadedModel | None
+    inline: LoadedModel | None
 
 
 def _in_threads(
@@ -260,8 +261,14 @@ def _in_threads(
                 loaded.callback(copies[-1].close)
             instances = [one for copy in copies for one in thread_instances(copy, 1)]
         loaded.pop_all()
-    quick = model if model.quick and model.concurrent else None
-    return _Placed(metadata, instances, quick)
+    inline = model if model.concurrent and not plugin.isolated else None
+    return _Placed(metadata, instances, inline)
+
+
+def _with_rows(metadata: ModelMetadata, serving: Serving) -> ModelMetadata:
+    """Return what a model says of itself, with the size of its batches for clients."""
+    rows = most_batch_rows(metadata, serving)
+    return dataclasses.replace(metadata, max_batch_rows=rows if rows > 1 else 0)
 
 
 def _log(spec: ModelSpec, placed: _Placed, plan: Plan, serving: Serving, seconds: float) -> None:

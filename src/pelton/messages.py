@@ -36,6 +36,8 @@ class InferRequest:
             version by routes that split; empty where nothing is said.
         tenant: whose request it is, by the key that let it in; empty where no keys are used.
         changeable: whether its sender can still write to inputs, since they lie in its own memory.
+        signed: in place of inputs a pickle of any object, and then its buffers; who sent it has
+            been made sure of. Empty for all other requests.
         given_s: when it was given to the version that answers, on the server's monotonic clock; 0
             before that.
         form: a token of whoever made the request: all requests with the same one bring inputs of
@@ -55,6 +57,7 @@ class InferRequest:
     key: str = ""
     tenant: str = ""
     changeable: bool = False
+    signed: tuple[memoryview, ...] = ()
     given_s: float = 0.0
     form: object = None
 

@@ -1,4 +1,4 @@
-"""The forms that settings are written in; each error says what is wanted."""
+"""What a setting is, and the forms that settings are written in; errors say what is wanted."""
 
 from __future__ import annotations
 
@@ -20,6 +20,41 @@ class Form:
 
     told: str
     parse: Callable[[str], Any]
+
+
+ENVIRONMENT_PREFIX = "PELTON_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings.
+
+    Attributes:
+        name: the name everywhere; the flag has dashes for the underscores.
+        default: the value where nothing is said.
+        form: what its values look like, and how they are read.
+        group: heading in the document.
+        help: one sentence.
+        file_only: whether it can be said in the settings file and nowhere else, so that it takes
+            more than a word on a command line or in an environment.
+    """
+
+    name: str
+    default: Any
+    form: Form
+    group: str
+    help: str
+    file_only: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
 
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
@@ -105,6 +140,7 @@ def _parse_rate(written: str) -> float:
 
 
 SIZE = Form("size", _positive(parse_size))
+SIZE_OR_NONE = Form("size", parse_size)
 DURATION = Form("duration", parse_duration)
 MILLISECONDS = Form("milliseconds", parse_milliseconds)
 TIMEOUT = Form("duration", _positive(parse_duration))
@@ -123,6 +159,10 @@ def text(told: str) -> Form:
         return written
 
     return Form(told, parse)
+
+
+URL = text("URL")
+"""It may hold a password, so it is shown without."""
 
 
 def integer(low: int, high: int | None = None) -> Form:

@@ -12,7 +12,6 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,13 +25,16 @@ from pelton.servers.shutdown import ShutdownTimes
 from pelton.setting_values import (
     DEVICE,
     DURATION,
+    ENVIRONMENT_PREFIX,
     MILLISECONDS,
     NAMES,
     RATE,
     SIZE,
+    SIZE_OR_NONE,
     TIMEOUT,
+    URL,
     YES_NO,
-    Form,
+    Setting,
     choice,
     integer,
     number,
@@ -42,41 +44,10 @@ from pelton.setting_values import (
 from pelton.specs import Batching, Serving
 from pelton.wire.limits import Limits
 
-ENVIRONMENT_PREFIX = "PELTON_"
-
 OF_CLIENTS = {"PELTON_API_KEY"}
 """Variables that mean something to clients and nothing to a server."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table.
-
-    Attributes:
-        name: the name everywhere; the flag has dashes for the underscores.
-        default: the value where nothing is said.
-        form: what its values look like, and how they are read.
-        group: heading in the document.
-        help: one sentence.
-    """
-
-    name: str
-    default: Any
-    form: Form
-    group: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
 
 
 _conn, _wire, _run, _end = ConnectionLimits(), Limits(), RuntimeOptions(), ShutdownTimes()
@@ -115,7 +86,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Requests per second and route of each address that has no key."),
     Setting("anonymous_burst", _access.anonymous_burst, integer(1, 1_000_000), "Access",
             "How many of those may come at once; without it those of one second."),
-    Setting("rate_limit_redis", _access.rate_limit_redis, text("URL"), "Access",
+    Setting("rate_limit_redis", _access.rate_limit_redis, URL, "Access",
             "Redis that counts the requests of each key over all nodes. Better said in the file or "
             "the environment, since others can read flags."),
     Setting("session_s", _access.session_s, TIMEOUT, "Access",
@@ -128,6 +99,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls_client_ca", _tls.tls_client_ca, text("path"), "Access",
             "PEM file with those who vouch for clients; each client then has to show a "
             "certificate. It is read at the start."),
+    Setting("allow_unsafe_pickle", _access.allow_unsafe_pickle, YES_NO, "Signed objects",
+            "Take pickles of any object from clients that sign them; needs trusted_keys_file, and "
+            "keys, so a state_dir or database_url. See docs/trusted-objects.md.", file_only=True),
+    Setting("trusted_keys_file", _access.trusted_keys_file, text("path"), "Signed objects",
+            "TOML file with the keys that sign them; mode 0600, in a folder of its own."),
+    Setting("trusted_time_limit_s", 30.0, TIMEOUT, "Signed objects",
+            "The longest that one may take."),
+    Setting("trusted_cpu_s", 30, integer(1), "Signed objects",
+            "Seconds of computing that the process of one may take."),
+    Setting("trusted_memory_bytes", 8 * 1024**3, SIZE_OR_NONE, "Signed objects",
+            "Address space of each such process; 0 for as much as it likes, as GPUs need it."),
+    Setting("trusted_most_at_once", 2, integer(1, 256), "Signed objects",
+            "How many of them one model works on at once; more are refused."),
     Setting("device", _run.device, DEVICE, "Running models",
             "Where models run; auto takes a GPU if there is one."),
     Setting("isolation", _serving.isolation, choice("auto", "process", "inline"), "Running models",
@@ -177,7 +161,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache_objects", _serving.cache_objects, YES_NO, "Result cache",
             "Keep answers of object models too, whose code may answer the same question in "
             "another way."),
-    Setting("cache_redis_url", None, text("URL"), "Result cache",
+    Setting("cache_redis_url", None, URL, "Result cache",
             "Redis in which answers are kept besides, for several servers to share."),
     Setting("cache_redis_namespace", "pelton", text("name"), "Result cache",
             "What the names of all its keys begin with."),
@@ -261,7 +245,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("state_dir", None, text("path"), "State",
             "Folder for what outlives the server: keys, routes, labels, versions, the audit trail; "
             "without it or a database_url nothing of this can be changed."),
-    Setting("database_url", None, text("url"), "State",
+    Setting("database_url", None, URL, "State",
             "PostgreSQL database for the same, which several servers may share: "
             "postgresql://USER:PASSWORD@HOST/DATABASE; it goes before state_dir. Better in the "
             "file or the environment: others can read flags."),
@@ -282,9 +266,16 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 class Settings:
-    """The values in force, each with where it came from."""
+    """The values in force, each with where it came from.
 
-    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    Attributes:
+        file: the settings file; None for none.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], origins: Mapping[str, str], file: Path | None = None
+    ) -> None:
+        self.file = file
         self._values = dict(values)
         self._origins = dict(origins)
 
@@ -335,14 +326,18 @@ def load_settings(
         for name, written in given.items():
             values[name] = _parsed(BY_NAME[name], written, origin)
             origins[name] = origin
-    return Settings(values, origins)
+    return Settings(values, origins, file)
 
 
 def _parsed(setting: Setting, written: str, origin: str) -> Any:
+    named = {"flag": setting.flag, "environment": setting.variable}.get(origin)
+    if setting.file_only and named:
+        raise SettingsError(
+            f"{named} is not taken: {setting.name} can only be set in the settings file (--config)"
+        )
     try:
         return setting.form.parse(written)
     except ValueError as error:
-        named = {"flag": setting.flag, "environment": setting.variable}.get(origin)
         where = named or f"{setting.name} in {origin}"
         raise SettingsError(f"{where} is {written!r:.80}; it has to be {error}") from None
 

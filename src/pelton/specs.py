@@ -213,6 +213,8 @@ class ModelMetadata:
         size_bytes: size of the model on disk.
         batch_axis: whether the first axis of every input and output counts independent rows, as
             the model's file itself says.
+        max_batch_rows: the most rows of one run, where requests share runs by the first axis of
+            every input and output; 0 where they do not.
     """
 
     name: str
@@ -228,6 +230,7 @@ class ModelMetadata:
     trainable_parameters: int | None = None
     size_bytes: int = 0
     batch_axis: bool = False
+    max_batch_rows: int = 0
 
     def labels_of(self, output: str) -> tuple[str, ...]:
         """Return the class names of one output; empty where there are none."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -70,8 +70,20 @@ class Kept:
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
+BringIn = Callable[[str, Collection[int]], Awaitable[None]]
+"""Has versions of a model loaded that lie in its folder; what cannot be loaded is passed over."""
+
+
+async def _bring_in_nothing(_model: str, _numbers: Collection[int]) -> None:
+    pass
+
+
 class Traffic:
-    """What `TrafficControl` promises, over the state and the table of the served models."""
+    """What `TrafficControl` promises, over the state and the table of the served models.
+
+    Attributes:
+        bring_in: asked for versions that are about to be named.
+    """
 
     def __init__(self, models: HasTable, now: Callable[[], float] = time.time) -> None:
         """Begin without a state: then there are no routes, and none can be set.
@@ -82,6 +94,7 @@ class Traffic:
         """
         self._models = models
         self._now = now
+        self.bring_in: BringIn = _bring_in_nothing
         self._state: State | None = None
         self._refresh: Callable[[], Awaitable[None]] | None = None
         self._kept = Kept()
@@ -154,6 +167,7 @@ class Traffic:
         """Set a route; see `TrafficControl.set_route`."""
         state, refresh = self._changeable()
         route = from_plain(name, plain)
+        await self.bring_in(route.model, [one for one in route.targets() if isinstance(one, int)])
         self._models.table.check(route)
         if name not in self._kept.routes and len(self._kept.routes) >= MAX_ROUTES:
             raise InvalidRequest(f"there are {MAX_ROUTES} routes already; delete one before")
@@ -206,8 +220,9 @@ class Traffic:
     async def set_label(self, model: str, label: str, version: Any, actor: str) -> None:
         """Have a label stand for a version; see `TrafficControl.set_label`."""
         state, refresh = self._changeable()
-        known = self._known(model)
         checked_labels(model, {label: version})
+        await self.bring_in(self._known(model).model, [version])
+        known = self._known(model)
         if version not in known.ready:
             raise InvalidRequest(known.not_served(str(version)).message)
 

@@ -75,6 +75,8 @@ def test_without_a_burst_those_of_one_second_come_at_once(per_s: float | None, b
         ({"label": ""}, "label of 1 to 100"),
         ({"label": "a" * (MAX_LABEL_CHARACTERS + 1)}, "label of 1 to 100"),
         ({"label": "two\nlines"}, "printable"),
+        ({"label": f"the old {make_key('old', [Scope.READ], NOW_S).text}"}, "has a key in it"),
+        ({"label": make_key("old", [Scope.READ], NOW_S).text[:40]}, "has a key in it"),
         ({"expires_s": NOW_S}, "later than now"),
         ({"expires_s": math.nan}, "later than now"),
         ({"expires_s": math.inf}, "later than now"),

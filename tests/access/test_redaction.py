@@ -58,6 +58,23 @@ def test_a_key_is_hidden_in_tracebacks(log) -> None:
     assert f"ValueError: no user pelton_{KEY.id}_***" in written.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("postgresql://me:p%40ss@db/x?y=1", "postgresql://me:***@db/x?y=1"),
+        ("at redis://:word@cache:6379/0, twice", "at redis://:***@cache:6379/0, twice"),
+        (
+            "postgresql:///x?host=/tmp&password=word&y=1",
+            "postgresql:///x?host=/tmp&password=***&y=1",
+        ),
+        ("at http://127.0.0.1:50000 and me@home", "at http://127.0.0.1:50000 and me@home"),
+        ("postgresql://me@db:5432/x", "postgresql://me@db:5432/x"),
+    ],
+)
+def test_passwords_of_addresses_are_hidden(text: str, clean: str) -> None:
+    assert redacted(text) == clean
+
+
 def test_other_records_are_left_alone(log) -> None:
     logger, written = log
     logger.error("model %s of pelton_serving", "resnet")

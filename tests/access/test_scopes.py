@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from starlette.routing import Mount
 
 from pelton.access.caller import ANONYMOUS, BY_ADMIN, NOBODY, Caller, effective
 from pelton.access.scopes import ROUTES, Open, check_scope, find_route, need_of
@@ -20,37 +17,26 @@ from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.wire.limits import Limits
 from servers.fake_engine import FakeEngine, door_to
+from servers.whole_server import example, served_routes
 
 
-def served_routes() -> Iterator[tuple[str, str]]:
+def routes_of_the_application() -> list[tuple[str, str]]:
     """List (method, template) of everything that the control application answers."""
     engine = FakeEngine()
     status = ServerStatus(engine, "9.9", lambda model: {})
     inference = UnusualInference(door_to(engine), Limits())
     app = control_app(status, inference, SharedRegions(False))
-    yield from _routes(app.routes)
-
-
-def _routes(listed: list[Any]) -> Iterator[tuple[str, str]]:
-    for route in listed:
-        if hasattr(route, "effective_candidates"):
-            yield from _routes(route.effective_candidates())
-            continue
-        found = getattr(route, "starlette_route", None) or route
-        if isinstance(found, Mount):
-            yield "GET", f"{found.path}/{{file}}"
-        else:
-            yield from ((method, found.path) for method in found.methods)
+    return served_routes(app)
 
 
 def test_every_route_of_the_application_is_in_the_table() -> None:
-    served = list(served_routes())
+    served = routes_of_the_application()
     assert ("POST", "/v2/models/{model}/infer") in served
     assert ("GET", "/stats") in served
     assert ("POST", "/v2/systemsharedmemory/region/{region}/register") in served
     assert len(served) > 25
     assert [route for route in served if not _is_known(*route)] == []
-    assert [route for _, route in served if find_route(_example(route)).route != route] == []
+    assert [route for _, route in served if find_route(example(route)).route != route] == []
 
 
 def test_every_inference_that_the_gate_answers_itself_needs_infer() -> None:
@@ -62,10 +48,6 @@ def test_every_inference_that_the_gate_answers_itself_needs_infer() -> None:
         "/v2/models/{model}/versions/{version}/infer",
     ]
     assert {need_of("POST", template) for template in templates} == {Scope.INFER}
-
-
-def _example(route: str) -> str:
-    return re.sub(r"\{\w+\}", "some-name_1.0", route)
 
 
 def _is_known(method: str, route: str) -> bool:
@@ -97,7 +79,7 @@ def test_what_is_not_in_the_table_is_open_to_nobody(method: str, route: str) -> 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)
 def test_an_address_leads_to_its_route(method: str, route: str) -> None:
-    found = find_route(_example(route))
+    found = find_route(example(route))
     assert found is not None
     assert found.route == route
     assert method in found.methods

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from pelton.state.sqlite import FILE_NAME, file_url
 from pelton.state.state import State
 from services.databases import change
 from services.postgres import Postgres
+from support_server import until
 
 NEVER_S = 3600.0
 
@@ -176,6 +178,34 @@ async def test_a_database_that_goes_away_is_told_once_and_comes_back(
     told = [record.message for record in caplog.records if "database" in record.message]
     assert len([each for each in caplog.records if "is not noticed" in each.message]) == 1
     assert "the database answers again" in told
+
+
+def test_a_database_that_does_not_come_back_to_us_is_not_well(keep, monkeypatch) -> None:
+    """As where its machine swaps: the thread that asks it hangs, and cannot tell anybody."""
+    monkeypatch.setattr(module, "SILENT_S", 0.02)
+    keeping, go_on = keep(), threading.Event()
+    state = keeping.state
+    slow = SimpleNamespace(
+        generations=lambda: go_on.wait(30) and state.generations(),
+        writable=state.writable,
+        exposures=state.exposures,
+        close=state.close,
+    )
+    monkeypatch.setattr(keeping, "state", slow)
+
+    async def follow() -> None:
+        keeping.start()
+        assert keeping.writable  # nothing else is known yet
+        go_on.set()
+        await keeping.refresh()
+        go_on.clear()
+        asked = asyncio.ensure_future(keeping.refresh())
+        await asyncio.to_thread(until, lambda: not keeping.writable)
+        go_on.set()
+        await asked
+        await asyncio.to_thread(until, lambda: keeping.writable)
+
+    asyncio.run(follow())
 
 
 async def test_a_database_that_takes_no_changes_is_found_out(

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from caching.plain_values import VALUES, bits
 from pelton.caching.encoding import decode, encode
-from pelton.caching.key import FORMAT, JOIN_BYTES, REMEMBERED_FORMS, Keys, weight_bytes
+from pelton.caching.key import FORMAT, JOIN_BYTES, REMEMBERED_FORMS, SHORT_BYTES, Keys, weight_bytes
 from pelton.messages import InferRequest
 
 X = np.arange(4, dtype="<f4")
@@ -202,6 +202,55 @@ def test_only_small_arrays_have_their_form_remembered(value) -> None:
 def test_a_request_whose_form_is_not_known_has_none_remembered() -> None:
     keys = remembering(asked(form=None), {"x": np.ones(1)})
     assert keys.of_form(asked(form=None), {"x": np.ones(1)}) is None
+
+
+# -- short questions -----------------------------------------------------------------------------
+
+
+def near(question) -> bytes | None:
+    """Return the key of a question to a version whose keys are told to nobody."""
+    asked_of = {"tenant": "t", "outputs": (), "parameters": None, "inputs": {"x": X}} | question
+    keys = Keys("m", "1", DIGEST, told=False)
+    told = (asked_of["tenant"], asked_of["inputs"], asked_of["outputs"], asked_of["parameters"])
+    return keys.key(*told)
+
+
+def test_a_short_question_is_its_own_key() -> None:
+    encoded = [encode(part) for part in ("t", ["y"], [["p", 1]], {"x": X})]
+    question = b"".join(b"".join(parts) for parts in encoded)
+    assert near({"outputs": ("y",), "parameters": {"p": 1}}) == question
+
+
+def test_short_questions_that_differ_in_anything_have_different_keys() -> None:
+    of_one_version = [one for one in DIFFERENT if not {"model", "version", "identity"} & one.keys()]
+    assert len({near(one) for one in of_one_version}) == len(of_one_version)
+
+
+@pytest.mark.parametrize("length", [SHORT_BYTES - 1, SHORT_BYTES, SHORT_BYTES + 1])
+def test_a_longer_one_is_hashed_with_all_that_names_the_version(length) -> None:
+    empty = near({"inputs": {"x": np.zeros(0, "u1")}})
+    assert empty is not None
+    inputs = {"x": np.zeros(length - len(empty), "u1")}
+    assert len(near({"inputs": inputs})) == (length if length <= SHORT_BYTES else 32)
+    if length > SHORT_BYTES:
+        assert near({"inputs": inputs}) == key(inputs=inputs)
+
+
+def test_no_short_question_is_as_short_as_a_hash() -> None:
+    assert len(near({"tenant": "", "inputs": {}})) > hashlib.sha256().digest_size
+
+
+@pytest.mark.parametrize("size", [1, 200, 300, 2000])
+@pytest.mark.parametrize("others", [[], ["<i8"], ["<i8", ">f2"]])
+def test_a_remembered_form_makes_no_other_key_of_a_short_question(size, others) -> None:
+    inputs = {"x": np.ones(size, "f4")} | {name: np.ones(3, name) for name in others}
+    keys = Keys("m", "3", "load 1", told=False)
+    keys.remember_form(asked(), inputs)
+    other = {name: np.array(value + 1, value.dtype) for name, value in inputs.items()}
+    for each in (inputs, other):
+        found = keys.of_form(asked(), each)
+        assert found is not None
+        assert found == keys.key("t", each)
 
 
 def test_remembered_forms_are_bounded() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from client.scripted_peer import Answer, ScriptedPeer, json_reply
 from pelton.cli import models, push, rollback
 from pelton.cli.push import name_of
+from pelton.cli.version_table import ListedModel, show
+from pelton.client import VersionDescription
 from pelton.errors import LoadFailed
 from servers.publishing_site import PublishingSite
 
@@ -20,18 +23,6 @@ app = typer.Typer(pretty_exceptions_enable=False)
 app.command("push")(push.command)
 app.command("rollback")(rollback.command)
 app.command("models")(models.command)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[PublishingSite]:
-    with PublishingSite() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: PublishingSite) -> PublishingSite:
-    running.control.__init__()  # type: ignore[misc]
-    return running
 
 
 @pytest.fixture
@@ -124,20 +115,59 @@ def test_rollback_says_which_version_answers(site: PublishingSite) -> None:
 def test_models_is_a_table_that_a_person_can_read(site: PublishingSite) -> None:
     result = run("models", "--url", site.url)
     assert result.exit_code == 0, result.output
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in result.stdout.splitlines()
-        if line.startswith("│")
+    table, reasons = result.stdout.split("\n\n")
+    lines = [line.rstrip() for line in table.splitlines()]
+    assert lines[0].split() == ["model", "version", "state", "labels", "published", "digest"]
+    assert lines[1].startswith("digits  1        refused                        2001-09-0")
+    assert lines[1].endswith("  11111111")
+    assert lines[3] == "digits  3        ready    on probation  stable"
+    assert lines[2].startswith("digits  2        ready    kept")
+    assert [line.split()[0] for line in lines[4:]] == ["torn"] * 3
+    assert reasons.splitlines()[0] == "digits 1: refused at the gate 'load': no"
+
+
+def long_version(number: int, reason: str, **further: Any) -> VersionDescription:
+    digest, state = "sha256:" + "ab" * 32, "failed" if reason else "ready"
+    return VersionDescription(number, state, reason, digest, 1e9, **further)
+
+
+def test_words_stay_whole_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = "the model's version policy leaves it out"
+    broken = (
+        "digits/config.pbtxt, line 6: `ensemble_scheduling` is not supported: a model made " * 2
+    )
+    versions = [
+        long_version(1, left_out),
+        long_version(2, left_out),
+        long_version(3, broken),
+        long_version(4, "", active=True, on_probation=True, labels=("stable", "canary")),
     ]
-    assert [row[:5] for row in rows[:3]] == [
-        ["digits", "1", "refused", "", ""],
-        ["digits", "2", "ready", "kept", ""],
-        ["digits", "3", "ready", "active, on probation", "stable"],
-    ]
-    assert rows[0][5].startswith("2001-09-0")
-    assert rows[0][6:] == ["111111111111", "refused at the gate 'load': no"]
-    assert rows[2][5:] == ["", "", ""]
-    assert [row[0] for row in rows[3:]] == ["torn"] * 3
+    models = [ListedModel("digits", versions), ListedModel("empty", (), "there is no file in it")]
+    show(models, Console(width=80))
+    table, reasons = capsys.readouterr().out.split("\n\n")
+    words = "model version state labels published digest digits failed ready on probation empty"
+    assert set(words.split()) <= set(table.split())
+    assert all(len(line.rstrip()) <= 80 for line in [*table.splitlines(), *reasons.splitlines()])
+    assert len(table.splitlines()) == 7, "only the labels needed two lines"
+    lines = reasons.splitlines()
+    assert lines[0] == f"digits 1, 2: {left_out}"
+    assert "".join(lines[1:-1]).replace(" ", "") == f"digits3:{broken}".replace(" ", "")
+    assert lines[-1] == "empty: there is no file in it"
+
+
+def test_where_nobody_looks_a_version_is_a_line(
+    site: PublishingSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "a-rather-long-name-" * 5
+    row = {"version": 1, "state": "failed", "reason": "so " * 60, "labels": ["a" * 30, "b" * 30]}
+    answers = [Answer([json_reply([{"name": name}])]), Answer([json_reply({"versions": [row]})])]
+    with ScriptedPeer(answers) as peer:
+        result = CliRunner().invoke(app, ["models", "--url", peer.url])
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[1].split()[:3] == [name, "1", "failed"]
+    assert lines[3] == f"{name} 1: {'so ' * 60}".rstrip()
 
 
 def test_one_model_is_shown_with_what_it_takes(site: PublishingSite) -> None:

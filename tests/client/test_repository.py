@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,6 @@ from servers.publishing_site import GATES, PublishingSite
 
 BIG = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = "sha256:" + "ab" * 32
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[PublishingSite]:
-    with PublishingSite() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: PublishingSite) -> PublishingSite:
-    running.control.__init__()  # type: ignore[misc]
-    return running
 
 
 @pytest.fixture

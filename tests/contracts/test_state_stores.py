@@ -10,6 +10,7 @@ import pytest
 
 from pelton.errors import Conflict, InvalidRequest, NotFound
 from pelton.records import Change, Exposure, Key, PublishedVersion, Scope, Swap, VersionState
+from pelton.state import exposures
 from pelton.state.exposures import MAX_UNIT_CHARACTERS
 from pelton.state.state import State
 from services.databases import change
@@ -262,6 +263,17 @@ class TestVersions:
         assert state.versions.list_swaps("digits", limit=1) == [back]
         assert state.versions.latest_swaps() == {"digits": back, "a": other}
 
+    def test_a_version_and_its_swap_come_together_or_not_at_all(self, state: State) -> None:
+        state.versions.publish(VERSION, change("publish"), SWAP, change("switch"))
+        assert state.versions.find("digits", 3) == VERSION
+        assert state.versions.latest_swaps() == {"digits": SWAP}
+        assert [each.action for each in changes(state)] == ["switch", "publish"]
+        with pytest.raises(Conflict, match="digits has or had a version 3 already"):
+            state.versions.publish(VERSION, change(), replace(SWAP, after=4), change())
+        assert state.versions.list_swaps() == [SWAP]
+        assert len(changes(state)) == 2
+        assert state.versions.generation() == 1
+
     def test_versions_and_swaps_are_noticed(self, state: State) -> None:
         assert state.versions.generation() == 0
         state.versions.add(VERSION, change())
@@ -382,6 +394,14 @@ class TestExposures:
         assert state.exposures.delete_older(than_s=3.0) == 3
         assert state.exposures.list("route") == seen[3:]
         assert state.exposures.delete_older(than_s=3.0) == 0
+
+    def test_many_old_ones_are_deleted_in_portions(self, state: State, monkeypatch) -> None:
+        monkeypatch.setattr(exposures, "_PORTION_ROWS", 4)
+        times = [1.0] * 6 + [float(n) for n in range(2, 12)]  # one portion is all of one moment
+        seen = [replace(SEEN, unit=f"u{n}", at_s=at_s) for n, at_s in enumerate(times)]
+        state.exposures.add(seen)
+        assert state.exposures.delete_older(than_s=10.0) == 14
+        assert state.exposures.list("route") == seen[14:]
 
     @pytest.mark.parametrize("unit", ["", "a\0b", "\ud800", "x" * 100_000, "机" * 256, "'; --"])
     def test_whatever_a_stranger_calls_the_unit_is_one_unit(self, state: State, unit: str) -> None:

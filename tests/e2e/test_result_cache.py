@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import pytest
 
 from client_memory import client_memory
 from oip_messages import tensor
+from pelton.repository import manifest
+from services.redis import RedisProcess
+from services.redis import redis_server as redis_server  # a fixture
+from services.redis import start_redis as start_redis  # likewise
 from support_server import ServerProcess, write_matmul, write_python_model
 
 COUNTING = """
@@ -95,3 +100,24 @@ def test_inputs_in_the_clients_own_memory_are_computed_each_time(served) -> None
             answers.append(answer["outputs"][0]["data"])
         assert answers[0] != answers[1]
         post(served, "/v2/systemsharedmemory/region/r/unregister", {})
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_servers_share_what_they_computed_as_long_as_they_serve_the_same_files(
+    tmp_path: Path, redis_server: RedisProcess, changed: bool
+) -> None:
+    answers, told = [], []
+    for name, differs in (("one", False), ("other", changed)):
+        version = write_matmul(tmp_path / name / "arrays" / "1" / "m.onnx").parent
+        manifest.write(version, manifest.measure(version))
+        if differs:  # by hand, behind the back of whoever published it
+            write_matmul(version / "m.onnx", outputs=4)
+        with ServerProcess(
+            tmp_path / name, "--cache", "--cache-redis-url", redis_server.url
+        ) as served:
+            headers, answer = post(served, ARRAYS, question(1.0))
+            told.append(headers["x-pelton-cache"])
+            answers.append(answer["outputs"][0]["shape"])
+        assert ("not those of its digest" in served.log()) is differs
+    assert told == ["miss", "miss" if changed else "hit"]
+    assert answers == [[1, 8], [1, 4 if changed else 8]]

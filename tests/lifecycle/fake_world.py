@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pelton.errors import LoadFailed
-from pelton.lifecycle.residency import Loaded, Residency
+from pelton.lifecycle.leases import Loaded
+from pelton.lifecycle.residency import Residency
 
 BUDGET = 100
 

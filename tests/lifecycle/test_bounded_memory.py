@@ -245,3 +245,21 @@ def test_a_models_size_is_that_of_its_files(tmp_path: Path) -> None:
     assert size_bytes(tmp_path / "a") == 2 * SIZE
     assert size_bytes(tmp_path / "a/model.onnx") == SIZE
     assert size_bytes(tmp_path / "none") == 0
+
+
+async def test_a_version_that_makes_room_answers_copies_before_it_goes(tmp_path: Path) -> None:
+    """Copies for a shadow hold no lease, since nobody waits for them."""
+    loader = TextLoader()
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        write(tmp_path / f"models/{name}/1", factor)
+    kept = await started(tmp_path / "models", bounded(1), loader=loader)
+    model = kept.models.get("a", 1)
+    assert model is not None
+    model.enter()
+    asked = asyncio.create_task(kept.ask("b"))
+    await until(lambda: kept.models.get("a", 1) is None)
+    assert loader.open() == [("a", "1")]
+    model.leave()
+    assert await asked == (2.0, "1")
+    assert loader.open() == [("b", "1")]
+    await kept.end()

@@ -69,3 +69,15 @@ def test_what_is_no_float_array_is_never_infinite() -> None:
         "e": np.ones((0, 3)),
     }
     assert not any_nonfinite(outputs)
+
+
+def test_deaths_are_remembered_as_long_as_requests() -> None:
+    facts = RecentFacts(remembered=50)
+    facts.died()
+    assert facts.baseline() == Baseline(deaths=1)
+    for _ in range(50):
+        facts.add(Fact(None, 0.001))
+    facts.died()
+    assert facts.baseline().deaths == 2
+    facts.add(Fact(None, 0.001))
+    assert facts.baseline().deaths == 1

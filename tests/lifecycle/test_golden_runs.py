@@ -117,3 +117,24 @@ async def test_a_running_version_that_does_not_answer_judges_nobody(fails_at: in
     new, old = Version("new", turns, 3.0), Version("old", turns, 2.0)
     old.fails_at = fails_at
     assert await prove([golden()], new, old, at_once) == {"golden_requests": 1}
+
+
+@pytest.mark.parametrize(("elements", "offloaded"), [(3, 0), (100_000, 1)])
+async def test_only_large_answers_are_compared_in_a_thread(elements: int, offloaded: int) -> None:
+    judged = []
+
+    async def offload(judging: Callable[[], Verdict]) -> Verdict:
+        judged.append(1)
+        return judging()
+
+    large = Golden(
+        name="g",
+        inputs={"x": np.ones(elements, np.float32)},
+        expected=None,
+        atol=0.0,
+        rtol=0.0,
+        agreement=1.0,
+        latency_factor=0.0,
+    )
+    await prove([large], Version("new", [], 2.0), None, offload)
+    assert len(judged) == offloaded

@@ -26,7 +26,7 @@ def start(root: Path) -> Kept:
 
 def countable(store: Any) -> None:
     """Have each row count as a step, before it is written and after."""
-    for name in ("add", "add_swap", "next_version"):
+    for name in ("add", "add_swap", "publish", "next_version"):
         original = getattr(store, name)
 
         def counted(*args: Any, _original: Any = original, **more: Any) -> Any:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lifecycle.keepers import PLAN, Kept, TextLoader, started, until, with_swap, write_text
+from pelton.engine.model import Model
 from pelton.errors import InvalidRequest, LoadFailed, NotFound
 from pelton.lifecycle.swap_steps import SwapTimes
+from pelton.runtimes.contract import Stop
+from pelton.specs import ModelSpec
 
 AT_ONCE = with_swap(PLAN, times=SwapTimes(keep_warm_s=0.0))
 
@@ -90,14 +94,22 @@ async def test_a_request_that_runs_is_answered_before_its_model_goes(kept: Kept,
     assert ("digits", "1") not in loader.open()
 
 
-async def test_unloading_gives_up_what_is_being_published(kept: Kept) -> None:
-    at_load = asyncio.Event()
+async def test_unloading_gives_up_what_is_being_published(
+    kept: Kept, loader: TextLoader, monkeypatch
+) -> None:
+    at_load, go_on, load_one = asyncio.Event(), threading.Event(), loader.load_one
+
+    def slowly(spec: ModelSpec, stop: Stop | None = None) -> Model:
+        assert go_on.wait(30)
+        return load_one(spec, stop)
+
+    monkeypatch.setattr(loader, "load_one", slowly)
     from lifecycle.keepers import in_chunks
     from pelton.errors import Unavailable
     from pelton.servers.model_control import UploadRequest
 
     def progress(gate: str) -> None:
-        if gate == "golden":
+        if gate == "load":
             at_load.set()
 
     publish = asyncio.create_task(
@@ -107,6 +119,7 @@ async def test_unloading_gives_up_what_is_being_published(kept: Kept) -> None:
     )
     await at_load.wait()
     await kept.keeper.unload("digits", "")
+    go_on.set()
     with pytest.raises(Unavailable, match="nothing was published"):
         await publish
     assert kept.keeper.shelf("digits").versions == []

@@ -22,13 +22,14 @@ from pelton.servers import publish_routes, repository_routes
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.control import control_app
 from pelton.servers.gateway import Gateway
-from pelton.servers.host import make_host
+from pelton.servers.host import Hooks, make_host
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.shutdown import ShutdownTimes
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.wire.limits import Limits
+from servers.unguarded import unguarded
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_UPLOAD_BYTES = 1024 * 1024
@@ -39,7 +40,13 @@ async def serve(kept: Kept, port: socket.socket, ended: asyncio.Event) -> None:
     door: Any = None
     pool, budget = BufferPool(MAX_BODY_BYTES), MemoryBudget(8 * MAX_BODY_BYTES)
     gateway = Gateway(
-        door, ConnectionLimits(), MAX_BODY_BYTES, pool, budget, max_upload_bytes=MAX_UPLOAD_BYTES
+        door,
+        ConnectionLimits(),
+        MAX_BODY_BYTES,
+        pool,
+        budget,
+        unguarded(),
+        max_upload_bytes=MAX_UPLOAD_BYTES,
     )
     status = ServerStatus(kept.engine, "9.9", lambda _model: {})
     routers = [
@@ -47,7 +54,7 @@ async def serve(kept: Kept, port: socket.socket, ended: asyncio.Event) -> None:
         publish_routes.router(kept.keeper, status),
     ]
     app = control_app(status, UnusualInference(door, Limits()), SharedRegions(False), routers)
-    host = make_host(app, gateway, kept.engine, ShutdownTimes(0.0, 1.0), lambda: None)
+    host = make_host(app, gateway, kept.engine, ShutdownTimes(0.0, 1.0), Hooks(lambda: None))
 
     async def end() -> None:
         await ended.wait()

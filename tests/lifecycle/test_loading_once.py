@@ -70,7 +70,7 @@ async def test_after_a_failure_there_is_no_other_try_before_a_delay_that_doubles
     for _ in range(9):
         with pytest.raises(LoadFailed):
             await once.get("a")
-        with pytest.raises(Unavailable, match="the file is broken; it is tried again") as told:
+        with pytest.raises(Unavailable, match="a moment ago; it is tried again") as told:
             await once.get("a")
         assert told.value.retry_after_s is not None
         delays_s.append(told.value.retry_after_s)

@@ -180,3 +180,21 @@ def test_good_versions_are_hardly_ever_taken_back() -> None:
         ]
         taken_back += after(on, facts) is not None
     assert taken_back <= 0.1 * 300 + 3 * (0.1 * 0.9 * 300) ** 0.5
+
+
+def test_a_worker_that_ends_by_itself_is_one_too_many() -> None:
+    on = probation()
+    assert after(on, [GOOD] * 40) is None
+    on.died(101.0)
+    assert isinstance(on.decision, TakeBack)
+    assert on.decision.reason == (
+        "a worker process ended by itself or hung, after 40 requests; none of the version before did"
+    )
+    assert on.decision.numbers["worker_deaths"] == 1
+
+
+def test_workers_that_ended_before_as_well_are_no_reason() -> None:
+    on = probation(Baseline(1000, 0.0, 0, 0.008, 0.010, deaths=1))
+    on.died(101.0)
+    assert on.decision == Continue()
+    assert on.numbers()["worker_deaths"] == 1

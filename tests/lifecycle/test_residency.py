@@ -61,6 +61,81 @@ async def test_a_model_with_a_lease_stays_and_the_cure_is_told() -> None:
     assert world.unloads == ["a"]
 
 
+def patient(world: World) -> Residency[FakeModel]:
+    models = Residency(BUDGET, world.load, world.unload, patience_s=10.0)
+    for name, size in world.sizes.items():
+        models.add(name, size)
+    return models
+
+
+@in_virtual_time
+async def test_room_is_waited_for_while_requests_run_and_not_for_ever() -> None:
+    models = patient(World({"a": 60, "b": 60}, load_s=0.0, unload_s=0.0))
+    loop = asyncio.get_running_loop()
+    lease = await models.lease("a")
+    begun_s = loop.time()
+    loop.call_later(3.0, lease.release)
+    (await models.lease("b")).release()
+    assert loop.time() - begun_s == pytest.approx(3.0, abs=0.1)
+    lease, begun_s = await models.lease("a"), loop.time()
+    with pytest.raises(Unavailable, match="raise max_models_bytes"):
+        await models.lease("b")
+    assert loop.time() - begun_s == pytest.approx(10.0, abs=0.1)
+    lease.release()
+
+
+@in_virtual_time
+async def test_models_that_are_never_idle_have_to_go_all_the_same() -> None:
+    world = World({"a": 40, "b": 40, "c": 40}, load_s=0.01, unload_s=0.01)
+    models = patient(world)
+    answered = dict.fromkeys(world.sizes, 0)
+
+    async def ask(name: str, begin_s: float) -> None:
+        await asyncio.sleep(begin_s)
+        while asyncio.get_running_loop().time() < 1020.0:
+            with models.lease_now(name) or await models.lease(name) as model:
+                model.request()
+                await asyncio.sleep(0.1)
+                model.request()
+                answered[name] += 1
+
+    # Two for each, by turns, so that no model is without a request by itself.
+    await asyncio.gather(*[ask(name, begin_s) for name in world.sizes for begin_s in (0.0, 0.05)])
+    assert min(answered.values()) > 20
+    assert world.most == 80
+
+
+@in_virtual_time
+async def test_the_end_of_what_is_held_is_not_waited_for() -> None:
+    models = patient(World({"a": 60, "b": 60}))
+    held, loop = await models.hold("a"), asyncio.get_running_loop()
+    begun_s = loop.time()
+    with pytest.raises(Unavailable, match="raise max_models_bytes"):
+        await models.lease("b")
+    assert loop.time() == begun_s
+    held.release()
+    (await models.hold("b")).release()
+    await used(models, "a")
+
+
+@in_virtual_time
+async def test_what_could_be_done_without_makes_way() -> None:
+    models = patient(World({"a": 60, "b": 60}))
+    spare = [await models.hold("a")]
+
+    async def make_way() -> bool:
+        if spare:
+            spare.pop().release()
+            return True
+        return False
+
+    models.make_way = make_way
+    held = await models.hold("b")
+    with pytest.raises(Unavailable, match="raise max_models_bytes"):
+        await models.lease("a")
+    held.release()
+
+
 @in_virtual_time
 async def test_nothing_comes_between_a_load_and_the_request_that_caused_it() -> None:
     world = World({"a": 60, "b": 60})

@@ -73,7 +73,8 @@ async def test_a_step_that_fails_changes_nothing_and_names_its_gate(step: str, g
     steps.planned[step] = raising(ModelFailed("model 'm' raised ValueError"))
     with pytest.raises(Refused, match=f"gate '{gate}': model 'm' raised ValueError") as told:
         await swap.publish(Order("v2"))
-    assert told.value.code is Code.LOAD_FAILED
+    # What cannot be kept is not the model's fault, so that error keeps its own code.
+    assert told.value.code is (Code.MODEL_FAILED if step == "commit" else Code.LOAD_FAILED)
     assert untouched(steps, swap), "and the candidate's memory is back before that is said"
     steps.planned.clear()
     assert await swap.publish(Order("v3")) == "v3"

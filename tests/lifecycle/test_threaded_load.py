@@ -64,7 +64,7 @@ async def test_a_model_that_comes_in_the_turn_of_the_cancellation_is_discarded()
     thread.may_end.set()
     task = asyncio.create_task(in_thread(thread.load, thread.discard, "loading"))
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    assert thread.begun.wait(PATIENCE_S)  # in this turn of the loop, which must learn of nothing
     for other in threading.enumerate():
         if other.name == "loading":
             other.join(PATIENCE_S)

@@ -51,6 +51,7 @@ BORDERS = (
     Border("runtimes/process/worker.py", "_warm_up", "a warm-up that fails is no harm"),
     Border("runtimes/python/model.py", "_run_author", "a user's model.py may raise anything"),
     Border("runtimes/registry.py", "_installed", "a plug-in of another package is imported"),
+    Border("client/signed_calls.py", "_pickled", "an object's own __reduce__ may raise anything"),
     Border("runtimes/torch/exported.py", "_refuse_pickles", "PyTorch judges a stranger's bytes"),
     Border("runtimes/torch/model.py", "_program", "PyTorch meets a broken archive"),
     Border("servers/connections.py", "Connections._sweep", "one connection, every deadline"),

@@ -36,7 +36,7 @@ LIBRARIES: dict[str, Allowed] = {
     "torch": Allowed(("pelton.runtimes.torch",), on_demand=True),
     "sqlalchemy": Allowed(("pelton.state",), on_demand=True),
     "alembic": Allowed(("pelton.state",), on_demand=True),
-    "psycopg": Allowed(("pelton.state.postgres",)),
+    "psycopg": Allowed(("pelton.state.postgres", "pelton.state.postgres_connection")),
     "redis": Allowed(("pelton.access.redis_limit", "pelton.caching.redis_store"), on_demand=True),
     "cryptography": Allowed(("pelton.trusted.ed25519",)),
     "fastapi": Allowed(("pelton.servers",)),

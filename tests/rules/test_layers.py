@@ -55,6 +55,7 @@ ROOM_OF_FILE = {
     "keeping": "app",
     "loading": "app",
     "result_cache": "app",
+    "signed_objects": "app",
     "stats": "app",
     "traffic": "app",
     "__main__": "cli",

@@ -25,6 +25,7 @@ PUBLIC = {
         "PushProgress",
         "Retries",
         "ServerDescription",
+        "SigningKey",
         "Timeouts",
         "VersionDescription",
         "send_inference_request",

@@ -62,6 +62,9 @@ class FakeEngine:
     def refused(self, model: str, code: Code) -> None:
         self.refusals.append((model, code))
 
+    def versions(self, name: str) -> list[str]:
+        return [self.metadata(name).version]
+
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
         if name not in self._models:
             raise NotFound(f"unknown model {name!r}")

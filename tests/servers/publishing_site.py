@@ -13,8 +13,10 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+import pytest
 
 from pelton.buffers import BufferPool
 from pelton.errors import AccessDenied, Code, Conflict, InvalidRequest, NotFound, PeltonError
@@ -22,7 +24,7 @@ from pelton.servers import publish_routes, repository_routes
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.control import control_app
 from pelton.servers.gateway import Gateway
-from pelton.servers.host import Host, make_host
+from pelton.servers.host import Hooks, Host, make_host
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.servers.model_control import IndexRow, PublishedRow, UploadRequest, VersionRow
 from pelton.servers.shared_regions import SharedRegions
@@ -31,6 +33,7 @@ from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.wire.limits import Limits
 from servers.fake_engine import FakeEngine, door_to
+from servers.unguarded import unguarded
 
 MAX_UPLOAD_BYTES = 8 * 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024
@@ -194,6 +197,7 @@ class PublishingSite:
             MAX_BODY_BYTES,
             BufferPool(MAX_BODY_BYTES),
             MemoryBudget(16 * MAX_BODY_BYTES),
+            unguarded(),
             max_upload_bytes=MAX_UPLOAD_BYTES,
         )
         status = ServerStatus(engine, "9.9", lambda _model: {}, "scale")
@@ -212,7 +216,7 @@ class PublishingSite:
     def _run(self, engine: Any) -> None:
         async def serve() -> None:
             times = ShutdownTimes(shutdown_delay_s=0.0, shutdown_grace_s=1.0)
-            self._host = make_host(self.app, self.gateway, engine, times, self._ready.set)
+            self._host = make_host(self.app, self.gateway, engine, times, Hooks(self._ready.set))
             await self._host.serve([self._listener])
 
         asyncio.run(serve())
@@ -269,3 +273,17 @@ def events_in(raw: bytes) -> list[dict[str, Any]]:
     lines = [line for line in raw.decode().split("\n\n") if line and not line.startswith(":")]
     assert all(line.startswith("data: ") for line in lines)
     return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def running_site() -> Iterator[PublishingSite]:
+    """One server for a file of tests."""
+    with PublishingSite() as site:
+        yield site
+
+
+@pytest.fixture
+def site(running_site: PublishingSite) -> PublishingSite:
+    """The same, with models as at the beginning."""
+    running_site.control.__init__()  # type: ignore[misc]
+    return running_site

@@ -10,11 +10,10 @@ from fastapi import APIRouter
 
 from pelton.access.caller import effective
 from pelton.access.keys import make_key, revoked
-from pelton.access.scopes import ROUTES, Open, find_route, need_of
-from pelton.errors import AccessDenied
+from pelton.access.scopes import ROUTES, Open
 from pelton.records import Scope
 from pelton.servers.control_protocol import ControlProtocol
-from servers.whole_server import WholeServer, ask, example, served_routes
+from servers.whole_server import WholeServer, ask, example, served_routes, unknown_routes
 
 NOW_S = time.time()
 KEYS = {scope: make_key(str(scope), [scope], NOW_S) for scope in Scope}
@@ -41,21 +40,6 @@ def server() -> Iterator[WholeServer]:
     every = [new.key for new in KEYS.values()]
     with WholeServer([*every, revoked(REVOKED.key, NOW_S), OVER.key]) as running:
         yield running
-
-
-def unknown_routes(app: object) -> list[tuple[str, str]]:
-    """List what an application answers and the table of routes does not know."""
-    unknown = []
-    for method, route in served_routes(app):
-        found = find_route(example(route))
-        try:
-            need_of(method, route)
-        except AccessDenied:
-            unknown.append((method, route))
-        else:
-            if found is None or found.route != route:
-                unknown.append((method, route))
-    return unknown
 
 
 def test_every_route_of_the_whole_application_is_in_the_table_and_the_other_way_round(server):

@@ -19,46 +19,15 @@ from pelton.errors import AccessDenied, ConnectionFailed, SettingsError
 from pelton.records import Scope
 from pelton.servers.certificates import Certificates, TlsOptions, open_certificates
 from pelton.servers.connections import ConnectionLimits
+from servers.fake_engine import FakeEngine
 from servers.whole_server import WAIT_S, WholeServer, ask
+from services.certificates import Files, needs_openssl, shown
 from support_server import until
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="needs the command openssl to make a certificate"
-)
+pytestmark = needs_openssl
 
 ROBOT = make_key("robot", Scope, 1.0)
 BIG = np.random.default_rng(5).standard_normal(4_000_000).astype(np.float32)
-
-
-class Files:
-    """Certificates and keys, made by openssl in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def make(self, name: str, signer: str | None = None) -> tuple[Path, Path]:
-        """Make a certificate for 127.0.0.1 and its key; signed by itself, or by another."""
-        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        command = (
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-            f"-subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
-        ).split()
-        if signer is not None:
-            by = self.folder / f"{signer}.crt", self.folder / f"{signer}.key"
-            command += ["-CA", str(by[0]), "-CAkey", str(by[1])]
-        run = [*command, "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run(run, check=True, capture_output=True)
-        return certificate, key
-
-    def put(self, name: str, certificate: Path, key: Path) -> None:
-        """Put another certificate in the place of the one in use."""
-        for made, used in zip((certificate, key), self.used(name), strict=True):
-            beside = used.with_suffix(".new")
-            shutil.copy(made, beside)
-            beside.replace(used)
-
-    def used(self, name: str) -> tuple[Path, Path]:
-        return self.folder / f"{name}.pem", self.folder / f"{name}.secret"
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +52,6 @@ def certificates(files: Files, client_ca: str | None = None) -> Certificates:
     return Certificates(str(certificate), str(key), client_ca)
 
 
-def trusting(files: Files, name: str) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(files.folder / f"{name}.crt"))
-
-
-def shown(port: int) -> str:
-    """Return the common name in the certificate that a server shows."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
-    with plain, context.wrap_socket(plain) as secure:
-        raw = secure.getpeercert(binary_form=True)
-    assert raw is not None
-    return "old" if b"old" in raw else "new" if b"new" in raw else "?"
-
-
 def tls_client(port: int, context: ssl.SSLContext, **options: object) -> Client:
     return Client(f"https://127.0.0.1:{port}", tls=context, **options)
 
@@ -107,21 +60,23 @@ def tls_client(port: int, context: ssl.SSLContext, **options: object) -> Client:
 
 
 def test_small_and_big_bodies_both_ways_on_one_connection(files: Files) -> None:
-    with WholeServer(certificates=certificates(files)) as server:
+    engine = FakeEngine()
+    with WholeServer(engine=engine, certificates=certificates(files)) as server:
         with tls_client(
-            server.port, trusting(files, "old"), bounds=Bounds(max_connections=1)
+            server.port, files.trusting("old"), bounds=Bounds(max_connections=1)
         ) as client:
             for values in (BIG[:3], BIG, BIG[:20_000], BIG, BIG[:3]):
                 answer = client.infer("scale", {"x": values})
                 np.testing.assert_array_equal(answer.outputs["y"], values * 2)
                 assert [model.name for model in client.models()] == ["robot", "scale", "words"]
             assert client.predict({"x": BIG[:5]}, "scale") is not None
+        engine.requests.clear()  # which hold the bodies
         until(lambda: server.gateway.budget.buffered_bytes == 0)
 
 
 def test_keys_are_asked_for_over_tls_too(files: Files) -> None:
     with WholeServer([ROBOT.key], certificates=certificates(files)) as server:
-        context = trusting(files, "old")
+        context = files.trusting("old")
         with tls_client(server.port, context) as client, pytest.raises(AccessDenied):
             client.infer("scale", {"x": BIG})
         with tls_client(server.port, context, api_key=ROBOT.text) as client:
@@ -135,7 +90,7 @@ def test_keys_are_asked_for_over_tls_too(files: Files) -> None:
 
 def test_pipelined_and_chunked_requests(files: Files) -> None:
     with WholeServer(certificates=certificates(files)) as server:
-        connection = server.connect(trusting(files, "old"))
+        connection = server.connect(files.trusting("old"))
         body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[2]}]}'
         sent = {"Content-Type": "application/json"}
         path = "/v2/models/scale/infer"
@@ -166,7 +121,7 @@ def test_who_does_not_speak_tls_is_hung_up_on_and_nobody_else_notices(files: Fil
                 except ConnectionResetError:
                     pass
                 assert b"HTTP/1.1" not in answer
-        with tls_client(server.port, trusting(files, "old")) as client:
+        with tls_client(server.port, files.trusting("old")) as client:
             assert client.server_live()
     assert "Traceback" not in caplog.text
 
@@ -174,7 +129,7 @@ def test_who_does_not_speak_tls_is_hung_up_on_and_nobody_else_notices(files: Fil
 def test_an_idle_connection_does_not_hold_up_the_end(files: Files, caplog) -> None:
     with caplog.at_level(logging.ERROR):
         with WholeServer(certificates=certificates(files)) as server:
-            connection = server.connect(trusting(files, "old"))
+            connection = server.connect(files.trusting("old"))
             assert ask(connection, "GET", "/v2").status == 200
         connection.close()
     assert caplog.records == []
@@ -182,7 +137,7 @@ def test_an_idle_connection_does_not_hold_up_the_end(files: Files, caplog) -> No
 
 def test_an_answer_that_is_not_taken_is_charged_until_it_is(files: Files) -> None:
     with WholeServer(certificates=certificates(files)) as server:
-        context = trusting(files, "old")
+        context = files.trusting("old")
         with socket.socket() as plain:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             plain.settimeout(WAIT_S)
@@ -212,7 +167,7 @@ def test_an_answer_that_is_not_taken_is_charged_until_it_is(files: Files) -> Non
 
 def test_a_refused_body_over_tls_is_told_why(files: Files) -> None:
     with WholeServer([ROBOT.key], certificates=certificates(files)) as server:
-        connection = server.connect(trusting(files, "old"))
+        connection = server.connect(files.trusting("old"))
         connection.putrequest("POST", "/v2/models/scale/infer")
         connection.putheader("Content-Length", "60000000")
         connection.endheaders()
@@ -228,13 +183,13 @@ def test_a_refused_body_over_tls_is_told_why(files: Files) -> None:
 def test_a_new_certificate_is_shown_and_open_connections_go_on(files: Files, caplog) -> None:
     caplog.set_level(logging.INFO, "pelton.tls")
     with WholeServer(certificates=certificates(files)) as server:
-        old = server.connect(trusting(files, "old"))
+        old = server.connect(files.trusting("old"))
         assert ask(old, "GET", "/v2").status == 200
         assert shown(server.port) == "old"
         files.put("used", files.folder / "new.crt", files.folder / "new.key")
         until(lambda: shown(server.port) == "new")
         assert ask(old, "GET", "/v2").status == 200
-        new = server.connect(trusting(files, "new"))
+        new = server.connect(files.trusting("new"))
         assert ask(new, "GET", "/v2").status == 200
         old.close()
         new.close()
@@ -242,7 +197,7 @@ def test_a_new_certificate_is_shown_and_open_connections_go_on(files: Files, cap
 
 
 def test_connections_come_and_go_while_certificates_change(files: Files) -> None:
-    both = trusting(files, "old")
+    both = files.trusting("old")
     both.load_verify_locations(str(files.folder / "new.crt"))
     with WholeServer(certificates=certificates(files)) as server:
         certificates_of = server._host._certificates
@@ -303,13 +258,13 @@ def test_only_clients_with_a_certificate_of_the_authority_are_spoken_to(files: F
     client_files = files.make("client", signer="authority")
     authority = str(files.folder / "authority.crt")
     with WholeServer(certificates=certificates(files, authority)) as server:
-        known = trusting(files, "old")
+        known = files.trusting("old")
         known.load_cert_chain(*client_files)
         with tls_client(server.port, known) as client:
             np.testing.assert_array_equal(client.infer("scale", {"x": BIG}).outputs["y"], BIG * 2)
-        stranger = trusting(files, "old")
+        stranger = files.trusting("old")
         stranger.load_cert_chain(files.folder / "stranger.crt", files.folder / "stranger.key")
-        for context in (stranger, trusting(files, "old")):
+        for context in (stranger, files.trusting("old")):
             with (
                 tls_client(server.port, context, timeouts=Timeouts(request_s=3)) as client,
                 pytest.raises(ConnectionFailed),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,18 +19,6 @@ from servers.publishing_site import (
 VERSIONS = "/v2/repository/models/digits/versions"
 TAR = bytes(range(256)) * 4096  # 1 MiB: larger than other bodies may be
 DIGEST = "sha256:" + hashlib.sha256(TAR).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[PublishingSite]:
-    with PublishingSite() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: PublishingSite) -> PublishingSite:
-    running.control.__init__()  # type: ignore[misc]
-    return running
 
 
 def test_an_upload_larger_than_any_other_body_is_published(site: PublishingSite) -> None:

@@ -18,18 +18,6 @@ LOAD = "/v2/repository/models/digits/load"
 UNLOAD = "/v2/repository/models/digits/unload"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[PublishingSite]:
-    with PublishingSite() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: PublishingSite) -> PublishingSite:
-    running.control.__init__()  # type: ignore[misc]
-    return running
-
-
 @pytest.fixture
 def client(site: PublishingSite) -> Iterator[Any]:
     client = triton.InferenceServerClient(f"127.0.0.1:{site.port}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,18 +11,6 @@ from servers.publishing_site import PublishingSite
 
 TAR = bytes(range(256)) * 2048
 TYPE = {"Content-Type": "multipart/form-data; boundary=q9"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[PublishingSite]:
-    with PublishingSite() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: PublishingSite) -> PublishingSite:
-    running.control.__init__()  # type: ignore[misc]
-    return running
 
 
 def part(name: str, value: bytes, file: str = "") -> bytes:

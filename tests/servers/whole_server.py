@@ -21,7 +21,9 @@ from unittest.mock import AsyncMock, Mock
 
 from starlette.routing import Mount
 
+from pelton.access.scopes import find_route, need_of
 from pelton.buffers import BufferPool
+from pelton.errors import AccessDenied
 from pelton.records import Key
 from pelton.servers import (
     audit_routes,
@@ -36,7 +38,7 @@ from pelton.servers.certificates import Certificates
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.control import control_app
 from pelton.servers.gateway import Gateway
-from pelton.servers.host import make_host
+from pelton.servers.host import Hooks, make_host
 from pelton.servers.inference import InferenceDoor
 from pelton.servers.key_control import KeyControl, Keys
 from pelton.servers.listening import bind_tcp, bind_unix
@@ -151,7 +153,8 @@ class WholeServer:
         times = ShutdownTimes(shutdown_delay_s=0, shutdown_grace_s=1)
         drained = SimpleNamespace(ready=True, drain=AsyncMock(return_value=0))
         self._ready = threading.Event()
-        self._host = make_host(self.app, self.gateway, drained, times, self._on_ready, certificates)
+        hooks = Hooks(self._on_ready)
+        self._host = make_host(self.app, self.gateway, drained, times, hooks, certificates)
         self._tls = tls
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -229,6 +232,21 @@ def ask(
 def served_routes(app: Any) -> list[tuple[str, str]]:
     """List (method, template) of everything that an application answers."""
     return list(_routes(app.routes))
+
+
+def unknown_routes(app: Any) -> list[tuple[str, str]]:
+    """List what an application answers and the table of routes does not know."""
+    unknown = []
+    for method, route in served_routes(app):
+        found = find_route(example(route))
+        try:
+            need_of(method, route)
+        except AccessDenied:
+            unknown.append((method, route))
+        else:
+            if found is None or found.route != route:
+                unknown.append((method, route))
+    return unknown
 
 
 def _routes(listed: list[Any]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -65,6 +66,21 @@ class Postgres:
     def stop(self, mode: str = "immediate") -> None:
         """Stop it: `fast` ends its connections well, `immediate` as if it had crashed."""
         self._call("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    def freeze(self) -> None:
+        """Have it say nothing, as a machine that swaps; connections stay open."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        number = int((self._data / "postmaster.pid").read_text().split()[0])
+        first = psutil.Process(number)
+        return [first, *first.children(recursive=True)]
 
     def execute(self, statement: str, database: str = "postgres") -> str:
         """Run one statement outside of any transaction and return what it prints."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+import pelton.state.postgres
 from pelton.errors import Code, Unavailable
 from pelton.records import Key
 from pelton.state.state import State
@@ -95,6 +96,31 @@ def test_a_server_that_is_away_is_unavailable_and_comes_back(postgres: Postgres)
     state.audit.append(change())
     assert state.writable()
     assert len(state.audit.list()) == 2
+    state.close()
+
+
+def test_a_server_that_is_frozen_is_given_up_and_comes_back(
+    postgres: Postgres, monkeypatch
+) -> None:
+    """Its kernel goes on taking what is sent, so nothing breaks by itself."""
+    monkeypatch.setattr(pelton.state.postgres, "_SILENT_S", 0.1)
+    state = State.open(postgres.new_database(), wait_s=0.05)
+    state.audit.append(change())
+    postgres.freeze()
+    try:
+        with pytest.raises(Unavailable, match="went away; see whether the change was made"):
+            state.audit.append(change(action="in doubt"))
+        with pytest.raises(Unavailable, match="does not answer; try again later"):
+            state.audit.list()
+        assert not state.writable()
+    finally:
+        postgres.thaw()
+    state.audit.append(change(action="after"))
+    assert state.writable()
+    # What had been sent when it froze may have been done or not; it is never done twice.
+    actions = [row.change.action for row in state.audit.list()][::-1]
+    assert [each for each in actions if each != "in doubt"] == ["test", "after"]
+    assert actions.count("in doubt") <= 1
     state.close()
 
 

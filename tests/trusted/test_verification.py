@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import pelton
+from pelton.access.caller import ANONYMOUS, Caller
 from pelton.errors import AccessDenied, Code, ModelFailed, Unavailable
-from pelton.records import Key, Scope
+from pelton.records import Scope
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.runtimes.process.single_use import SingleUse
 from pelton.specs import ModelSpec
@@ -35,8 +36,8 @@ hmac_sha256 = "{OTHER_SECRET.hex()}"
 """
 
 
-def caller(key_id: str = "key7", *scopes: Scope) -> Key:
-    return Key(key_id, bytes(32), "a robot", frozenset(scopes or {Scope.PICKLE_UNSAFE}), 0.0)
+def caller(key_id: str = "key7", *scopes: Scope) -> Caller:
+    return Caller(key_id, frozenset(scopes or {Scope.PICKLE_UNSAFE}), key_id)
 
 
 def signed(body: bytes, **other: Any) -> str:
@@ -108,13 +109,17 @@ def test_all_is_refused_where_the_settings_file_does_not_allow_it(clock: Clock) 
 
 
 @pytest.mark.parametrize(
-    "who", [None, caller("key7", *(set(Scope) - {Scope.PICKLE_UNSAFE}))], ids=["nobody", "admin"]
+    "who",
+    [ANONYMOUS, caller("key7", *(set(Scope) - {Scope.PICKLE_UNSAFE}))],
+    ids=["nobody", "admin"],
 )
-def test_who_lacks_the_scope_is_refused(gate: TrustedGate, who: Key | None) -> None:
-    with pytest.raises(AccessDenied, match="lacks the scope pickle:unsafe") as refused:
+def test_who_lacks_the_scope_is_refused(gate: TrustedGate, who: Caller) -> None:
+    with pytest.raises(
+        AccessDenied, match="need an API key with the scope pickle:unsafe"
+    ) as refused:
         admit(gate, signed(b""), b"", caller=who)
     assert refused.value.code is Code.FORBIDDEN
-    with pytest.raises(AccessDenied, match="lacks the scope"):
+    with pytest.raises(AccessDenied, match="with the scope"):
         gate.may_send(who)
     gate.may_send(caller())
 
@@ -220,7 +225,11 @@ def test_what_was_used_before_a_restart_is_not_taken_after_it(keys: KeysFile, cl
         with pytest.raises(Unavailable, match="not taken yet") as refused:
             admit(restarted, header, BODY)
         assert refused.value.retry_after_s == 6.0
-    clock.now_s += 6.0
+    clock.now_s += AHEAD_S + 0.5
+    with pytest.raises(Unavailable) as refused:  # times are whole seconds
+        admit(restarted, signed(BODY, now_s=clock.now_s), BODY)
+    assert refused.value.retry_after_s == 1.0
+    clock.now_s += 0.5
     for header in used:
         with pytest.raises(AccessDenied):
             admit(restarted, header, BODY)
@@ -327,7 +336,17 @@ def test_the_standard_unpickler_is_in_one_file_only() -> None:
         for name in _imported(node)
         if name.partition(".")[0] in {"pickle", "_pickle", "marshal", "shelve"}
     }
-    assert users == {"runtimes/process/single_use_worker.py"}
+    writer = "client/signed_calls.py"
+    assert users == {"runtimes/process/single_use_worker.py", writer}
+    assert _used_of("pickle", package / writer) == {"dumps", "PickleBuffer"}
+
+
+def _used_of(module: str, path: Path) -> set[str]:
+    tree = ast.walk(ast.parse(path.read_text("utf-8")))
+    named = [node for node in tree if isinstance(node, ast.Attribute)]
+    return {
+        node.attr for node in named if isinstance(node.value, ast.Name) and node.value.id == module
+    }
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pelton.errors import SettingsError
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOCAL = "local"
 """Stands for whoever asks over the Unix socket."""
@@ -48,30 +48,31 @@ class ClientAddresses:
             peer: address at the other end of the connection; empty for the Unix socket.
             forwarded: value of `X-Forwarded-For`, if there is any.
         """
-        address = _address(peer)
+        address = address_of(peer)
         if address is None:
             return LOCAL
         if self._proxies and forwarded:
             hops = forwarded.rsplit(",", _MAX_HOPS)
             while hops and self._is_proxy(address):
-                said = _address(hops.pop().strip())
+                said = address_of(hops.pop().strip())
                 if said is None:
                     break
                 address = said
         return _name(address)
 
-    def _is_proxy(self, address: _Address) -> bool:
+    def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._proxies)
 
 
-def _name(address: _Address) -> str:
+def _name(address: Address) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, _IPV6_CUSTOMER_BITS), strict=False))
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
-def _address(text: str) -> _Address | None:
+def address_of(text: str) -> Address | None:
+    """Read an address; one of IPv4 that is written as IPv6 is of IPv4. None for what is none."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -10,10 +10,10 @@ The answer is 403 and not 421: 421 invites the client to send the same again ove
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
+from pelton.access.client_address import address_of
 from pelton.errors import AccessDenied
 
 _PORT = re.compile(r":[0-9]{0,5}\Z")
@@ -32,7 +32,7 @@ class Hosts:
                 (`0.0.0.0`, `::`), any address will do, though no name.
             names: further names and addresses.
         """
-        own = _address(_plain(bound))
+        own = address_of(_plain(bound))
         self._every_address = own is not None and own.is_unspecified
         self._names = {"localhost", _plain(bound), *map(_plain, names)} - {""}
         self._good: set[str] = set()
@@ -61,7 +61,7 @@ class Hosts:
     def _is_own(self, name: str) -> bool:
         if name in self._names:
             return True
-        address = _address(name)
+        address = address_of(name)
         return address is not None and (address.is_loopback or self._every_address)
 
 
@@ -71,25 +71,15 @@ def is_loopback(host: str) -> bool:
     Names other than `localhost` are not looked up: what they stand for may change.
     """
     name = _plain(host)
-    address = _address(name)
+    address = address_of(name)
     return name == "localhost" or (address is not None and address.is_loopback)
 
 
 def _plain(host: str) -> str:
     """Return a name or address in one spelling: without port, brackets, final dot and capitals."""
     text = host.strip().lower()
-    address = _address(text)
+    address = address_of(text)
     if address is None:
         text = _PORT.sub("", text).removeprefix("[").removesuffix("]").removesuffix(".")
-        address = _address(text)
+        address = address_of(text)
     return text if address is None else str(address)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or address
-    return address

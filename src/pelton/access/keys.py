@@ -42,6 +42,8 @@ _KEY = re.compile(
     rf"{PREFIX}([a-z0-9]{{{ID_CHARACTERS}}})_([A-Za-z0-9]{{{SECRET_CHARACTERS}}})", re.ASCII
 )
 
+_BEGUN_KEY = re.compile(rf"{PREFIX}[a-z0-9]{{{ID_CHARACTERS}}}_[A-Za-z0-9]", re.ASCII)
+
 
 class NewKey(NamedTuple):
     """A key that has just been made.
@@ -108,6 +110,8 @@ def make_key(
         raise InvalidRequest(
             f"a key needs a label of 1 to {MAX_LABEL_CHARACTERS} printable characters"
         )
+    if _BEGUN_KEY.search(label):
+        raise InvalidRequest("this label has a key in it, and labels are read by others")
     if expires_s is not None and not now_s < expires_s < math.inf:
         raise InvalidRequest("a key has to end later than now; leave the end out for never")
     rate = None if requests_per_s is None else checked_rate(requests_per_s, burst)

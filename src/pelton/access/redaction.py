@@ -1,4 +1,4 @@
-"""Keeps keys and sessions out of the log, whoever wrote the line.
+"""Keeps keys, sessions and passwords of databases out of the log, whoever wrote the line.
 
 No message of ours holds a key. But an exception of a library may, or a model that prints its
 request, so every record is looked through before it is written.
@@ -17,7 +17,9 @@ _HIDDEN = "***"
 _SECRETS = re.compile(
     rf"({PREFIX}[a-z0-9]{{{ID_CHARACTERS}}}_)[a-z0-9]+"  # a key, or the beginning of one
     rf"|({COOKIE}=)[\w\-]+"
-    rf"|({CSRF_HEADER}\W{{1,6}})[\w\-]+",
+    rf"|({CSRF_HEADER}\W{{1,6}})[\w\-]+"
+    r"|(://[^\s/:@]*:)[^\s/@]+(?=@)"  # the password of a URL (RFC 3986, 3.2.1)
+    r"|([?&]password=)[^\s&]+",
     re.IGNORECASE | re.ASCII,
 )
 

@@ -18,7 +18,8 @@ from pelton.caching.encoding import NotPlain
 from pelton.caching.entry import Entry, TooLarge, entry_of
 from pelton.caching.in_flight import InFlight, Leading
 from pelton.caching.key import ON_LOOP_BYTES, Keys, weight_bytes
-from pelton.caching.memory import MemoryStore
+from pelton.caching.memory import Kept, MemoryStore
+from pelton.caching.packed import Packing, unpacked
 from pelton.clock import Clock
 from pelton.messages import InferRequest, InferResponse, Parameter, Value
 from pelton.specs import ModelMetadata
@@ -89,10 +90,10 @@ class CacheStatistics:
 
 
 class Found(NamedTuple):
-    """An answer: as it was computed, as an entry, or both."""
+    """An answer: as it was computed, as it is kept, or both."""
 
     response: InferResponse | None
-    entry: Entry | None
+    kept: Kept | None
 
 
 class ResultCache:
@@ -128,12 +129,14 @@ class ResultCache:
         self.counts = Counts()
         self.memory = memory
         self._metadata = metadata
-        self._keys = Keys(metadata.name, metadata.version, identity)
+        self._keys = Keys(metadata.name, metadata.version, identity, told=far is not None)
         self._ttl_s = ttl_s
         self._clock = clock
         self._timeout_s = timeout_s
         self._far = far
         self._in_flight: InFlight[Found] = InFlight(clock)
+        self._led = self._in_flight.led
+        self._packing = Packing()
 
     async def answer(
         self,
@@ -158,7 +161,9 @@ class ResultCache:
             DeadlineExceeded: the time was over while the same was computed for another one.
             PeltonError: what `compute` raised, for this request or for one with the same content.
         """
-        key = self.key_at_once(request, inputs, parameters)
+        key, kept, _ = self.look(request, inputs, parameters)
+        if kept is not None:
+            return kept, How.HIT
         if key is None and weight_bytes(inputs) > ON_LOOP_BYTES:
             asked = (request.tenant, inputs, request.outputs, parameters)
             key = await asyncio.to_thread(self._keys.key, *asked)
@@ -166,52 +171,58 @@ class ResultCache:
             self.counts.uncacheable += 1
             self.counts.misses += 1
             return await compute(), How.MISS
-        kept = self.kept(key, request)
-        if kept is not None:
-            return kept, How.HIT
         return await self._answer_anew(key, request, compute)
 
     # What `answer` does, step by step, for whoever need not wait for anybody: it takes half as
     # long without coroutines.
 
-    def key_at_once(
+    def look(
         self,
         request: InferRequest,
         inputs: Mapping[str, Value],
         parameters: Mapping[str, Parameter],
-    ) -> bytes | None:
-        """Return the key of a question, or None: it has none, or making it takes a while."""
-        if not parameters:
-            key = self._keys.of_form(request, inputs)
-            if key is not None:
-                return key
-        if weight_bytes(inputs) > ON_LOOP_BYTES:
-            return None
-        if not parameters:
-            self._keys.remember_form(request, inputs)
-        return self._keys.key(request.tenant, inputs, request.outputs, parameters)
-
-    def kept(self, key: bytes, request: InferRequest) -> InferResponse | None:
-        """Return the answer to a question that is kept in memory, or None."""
-        entry = self.memory.get(key)
-        if entry is None:
-            return None
-        self.counts.hits += 1
-        return self._reply(entry, request)
-
-    def lead(self, key: bytes) -> Leading[Found] | None:
-        """Begin to compute the answer to a question that is not kept in memory.
+    ) -> tuple[bytes | None, InferResponse | None, bool]:
+        """Look for the answer to a question in memory; the arguments are those of `answer`.
 
         Returns:
-            The context to do it in, with what `keep` returned as its result; None where there is
-            somebody to wait for: another one who computes it, or the far store.
+            The key, or None: it has none, or making it takes a while. The answer, if it is kept.
+            Where it is not, whether it is to be computed at once, since there is nobody to wait
+            for: no other one who computes it, and no far store.
         """
-        if self._far is not None or self._in_flight.is_led(key):
-            return None
-        self.counts.misses += 1
+        key = None if parameters else self._keys.of_form(request, inputs)
+        if key is None:
+            if weight_bytes(inputs) > ON_LOOP_BYTES:
+                return None, None, False
+            if not parameters:
+                self._keys.remember_form(request, inputs)
+            key = self._keys.key(request.tenant, inputs, request.outputs, parameters)
+            if key is None:
+                return None, None, False
+        kept = self.memory.get(key)
+        if kept is None:
+            return key, None, self._far is None and key not in self._led
+        self.counts.hits += 1
+        return key, self._reply(kept, request), False
+
+    def lead(self, key: bytes) -> Leading[Found]:
+        """Have others who ask the same wait, for as long as the answer is computed.
+
+        Returns:
+            The context to do it in, with what `keep_for_all` returned as its result.
+        """
         return self._in_flight.leading(key)
 
-    def keep(self, key: bytes, response: InferResponse) -> Found:
+    def keep(self, key: bytes, response: InferResponse) -> None:
+        """Keep an answer in memory for which nobody waits."""
+        if not response.digest:
+            packing, memory = self._packing, self.memory
+            packed = packing.pack(response.outputs, memory.largest_bytes)
+            if packed is not None:
+                self.counts.stored += memory.put(key, packed, packing.size_bytes, self._ttl_s)
+                return
+        self.keep_for_all(key, response)
+
+    def keep_for_all(self, key: bytes, response: InferResponse) -> Found:
         """Keep an answer in memory, and return it as it is given to those who wait for it."""
         entry = self._entry_for(key, response)
         if entry is not None:
@@ -228,10 +239,10 @@ class ResultCache:
         )
         if not shared and found.response is not None:
             return found.response, How.MISS
-        if found.entry is None:  # what was computed for the other one is its alone
+        if found.kept is None:  # what was computed for the other one is its alone
             self.counts.misses += 1
             return await compute(), How.MISS
-        reply = self._reply(found.entry, request)
+        reply = self._reply(found.kept, request)
         reply.timing.queue_s = self._clock() - begun_s
         if shared:
             self.counts.shared += 1
@@ -268,7 +279,7 @@ class ResultCache:
         )
 
     def _keep(self, key: bytes, entry: Entry, ttl_s: float) -> bool:
-        kept = self.memory.put(key, entry, ttl_s)
+        kept = self.memory.put(key, entry, entry.size_bytes, ttl_s)
         self.counts.stored += kept
         return kept
 
@@ -288,10 +299,14 @@ class ResultCache:
         except NotPlain:
             return None
 
-    def _reply(self, entry: Entry, request: InferRequest) -> InferResponse:
+    def _reply(self, kept: Kept, request: InferRequest) -> InferResponse:
         metadata = self._metadata
-        reply = InferResponse(metadata.name, metadata.version, entry.outputs, request.id)
-        reply.digest, reply.metadata = entry.digest, metadata
+        if isinstance(kept, Entry):
+            outputs, digest = kept.outputs, kept.digest
+        else:
+            outputs, digest = unpacked(kept), ""
+        reply = InferResponse(metadata.name, metadata.version, outputs, request.id)
+        reply.digest, reply.metadata = digest, metadata
         return reply
 
 

@@ -71,14 +71,18 @@ class Leading(Generic[T]):
 
 
 class InFlight(Generic[T]):
-    """Who computes what, and who waits for it."""
+    """Who computes what, and who waits for it.
+
+    Attributes:
+        led: key of what is being computed -> who waits for it; to be read only.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: dict[bytes, list[asyncio.Future[_Outcome[T]]]] = {}
+        self.led: dict[bytes, list[asyncio.Future[_Outcome[T]]]] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.led)
 
     async def share(
         self, key: bytes, deadline_s: float, compute: Callable[[], Awaitable[T]]
@@ -98,7 +102,7 @@ class InFlight(Generic[T]):
             DeadlineExceeded: another one computes it, and the time was over before it was done.
             PeltonError: as `compute` raised it, here or where it was computed.
         """
-        while (waiting := self._waiting.get(key)) is not None:
+        while (waiting := self.led.get(key)) is not None:
             outcome = await self._wait(waiting, deadline_s)
             if outcome.error is not None:
                 raise _one_more(outcome.error) from outcome.error.__cause__
@@ -108,18 +112,14 @@ class InFlight(Generic[T]):
             result = leading.result = await compute()
         return result, False
 
-    def is_led(self, key: bytes) -> bool:
-        """Tell whether a computation is under way."""
-        return key in self._waiting
-
     def leading(self, key: bytes) -> Leading[T]:
         """Lead, as a context in which the result is to be set; nobody else may do so now."""
-        waiting = self._waiting[key] = []
-        return Leading(self._waiting, key, waiting)
+        waiting = self.led[key] = []
+        return Leading(self.led, key, waiting)
 
     def anyone_waits(self, key: bytes) -> bool:
         """Tell whether somebody waits for a computation that is under way."""
-        return bool(self._waiting.get(key))
+        return bool(self.led.get(key))
 
     async def _wait(
         self, waiting: list[asyncio.Future[_Outcome[T]]], deadline_s: float

@@ -1,7 +1,9 @@
 """The key of a question: equal for equal questions, and for no two others.
 
 A key is the SHA-256 (FIPS 180-4) of the question in the form of `encoding.py`, in which no two
-questions are alike, so whoever finds two with one key has broken SHA-256. The question is a list:
+questions are alike, so whoever finds two with one key has broken SHA-256. A short question that is
+kept in this process alone is its own key: to compare a few hundred bytes is quicker than to hash
+them, and leaves nothing to be broken. The question is a list:
 
     format            what this list means, so that a later Pelton never takes it for its own
     model, version    their names
@@ -10,6 +12,9 @@ questions are alike, so whoever finds two with one key has broken SHA-256. The q
     outputs           the wanted ones, in order
     parameters        pairs of name and value, sorted by name; 1, 1.0, true and "1" are four values
     inputs            by name, in order, each with its dtype, its shape and its elements
+
+Where it is its own key, model, version and identity are left out: the memory that it is kept in
+belongs to one load of one version.
 
 Two byte orders of an array are two questions, and so are two orders of names: a model could tell
 them apart. The price is a few hits.
@@ -21,6 +26,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,15 +47,30 @@ REMEMBERED_FORMS = 256
 ON_LOOP_BYTES = 256 * 1024
 """Inputs of more bytes than this are hashed in a thread, where others need not wait for it."""
 
+SHORT_BYTES = 1024
+"""Up to this length a question is its own key; it is always longer than a hash."""
+
 LEVELS = 3
 FIRST_VALUES = 64
 """So deep, and so far into each container, is looked for large arrays and texts."""
 
 
+class _Form(NamedTuple):
+    """What questions of one form have in common.
+
+    Attributes:
+        begin: what is hashed first; empty where the question is its own key.
+        heads: what comes before the elements of each input.
+    """
+
+    begin: bytes
+    heads: tuple[bytes, ...]
+
+
 class Keys:
     """Makes the keys for one loaded version of a model."""
 
-    def __init__(self, model: str, version: str, identity: str) -> None:
+    def __init__(self, model: str, version: str, identity: str, *, told: bool = True) -> None:
         """Begin every key with what all questions to the version share.
 
         Args:
@@ -57,12 +78,14 @@ class Keys:
             version: its version, as text.
             identity: what tells it from any other model that ever had this name and version: the
                 digest of its manifest, or, where it has none, a name that no other load has.
+            told: whether keys are told to others, who keep answers by them; then all are hashes.
         """
         parts: list[Part] = [head(b"l", 8)]
         for each in (FORMAT, model, version, identity):
             parts += encode(each)
         self._begin = b"".join(parts)
-        self._forms: dict[tuple[object, str, tuple[str, ...]], tuple[bytes, ...]] = {}
+        self._told = told
+        self._forms: dict[tuple[object, str, tuple[str, ...]], _Form] = {}
 
     def of_form(self, request: InferRequest, inputs: Mapping[str, Value]) -> bytes | None:
         """Return the key of a question without parameters, if its form is remembered, or None.
@@ -71,13 +94,14 @@ class Keys:
             request: tells the form, the tenant and the wanted outputs.
             inputs: its inputs, checked.
         """
-        heads = self._forms.get((request.form, request.tenant, request.outputs))
-        if heads is None:
+        form = self._forms.get((request.form, request.tenant, request.outputs))
+        if form is None:
             return None
-        parts: list[Part] = []
-        for head_of, value in zip(heads, inputs.values(), strict=True):
-            parts += (head_of, value.tobytes())  # which is quicker than a view of so little
-        return hashlib.sha256(b"".join(parts)).digest()
+        begin, heads = form
+        question = begin
+        for at, value in enumerate(inputs.values()):
+            question += heads[at] + value.tobytes()  # which is quicker than a view of so little
+        return hashlib.sha256(question).digest() if begin else question
 
     def remember_form(self, request: InferRequest, inputs: Mapping[str, Value]) -> None:
         """Keep what is hashed before the elements of each input, for all questions of this form.
@@ -92,17 +116,19 @@ class Keys:
             if not value.flags.c_contiguous:
                 return
         heads: list[bytes] = []
-        begin = b""
-        for part in self.parts(request.tenant, inputs, request.outputs, {}) or ():
+        before = b""
+        for part in self._question(request.tenant, inputs, request.outputs, {}) or ():
             if isinstance(part, memoryview):
-                heads.append(begin)
-                begin = b""
+                heads.append(before)
+                before = b""
             else:
-                begin += part
+                before += part
         if len(heads) == len(inputs):
             if len(self._forms) >= REMEMBERED_FORMS:
                 self._forms.clear()
-            self._forms[request.form, request.tenant, request.outputs] = tuple(heads)
+            short = self._is_short(sum(map(len, heads)) + weight_bytes(inputs))
+            known = _Form(b"" if short else self._begin, tuple(heads))
+            self._forms[request.form, request.tenant, request.outputs] = known
 
     def key(
         self,
@@ -120,18 +146,24 @@ class Keys:
             parameters: those that may change the answer.
 
         Returns:
-            32 bytes, or None where the inputs hold something of which no key can be made: an
-            object that is no plain value, or values of very many parts.
+            The key; None where the inputs hold something of which no key can be made: an object
+            that is no plain value, or values of very many parts.
         """
-        parts = self.parts(tenant, inputs, outputs, parameters or {})
+        parts = self._question(tenant, inputs, outputs, parameters or {})
         if parts is None:
             return None
         if weight_bytes(inputs) <= JOIN_BYTES:
-            return hashlib.sha256(b"".join(parts)).digest()
-        hashing = hashlib.sha256()
+            question = b"".join(parts)
+            if self._is_short(len(question)):
+                return question
+            return hashlib.sha256(self._begin + question).digest()
+        hashing = hashlib.sha256(self._begin)
         for part in parts:
             hashing.update(part)
         return hashing.digest()
+
+    def _is_short(self, length: int) -> bool:
+        return not self._told and length <= SHORT_BYTES
 
     def parts(
         self,
@@ -141,7 +173,18 @@ class Keys:
         parameters: Mapping[str, Parameter],
     ) -> list[Part] | None:
         """Return what is hashed, in pieces; None where there is no key."""
-        parts = [self._begin, _text(tenant), head(b"l", len(outputs)), *map(_text, outputs)]
+        parts = self._question(tenant, inputs, outputs, parameters)
+        return None if parts is None else [self._begin, *parts]
+
+    def _question(
+        self,
+        tenant: str,
+        inputs: Mapping[str, Value],
+        outputs: tuple[str, ...],
+        parameters: Mapping[str, Parameter],
+    ) -> list[Part] | None:
+        """Return what is asked of this version, in pieces; None where there is no key."""
+        parts: list[Part] = [_text(tenant), head(b"l", len(outputs)), *map(_text, outputs)]
         try:
             if parameters:
                 parts += encode([list(pair) for pair in sorted(parameters.items())])

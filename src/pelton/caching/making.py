@@ -25,7 +25,8 @@ def cache_for(
     Args:
         metadata: of the model, as it was loaded.
         serving: how it is served.
-        digest: SHA-256 of the version's manifest, as `sha256:HEX`; empty where it has none. Then
+        digest: what is the same wherever just this is served: the digest of the version's
+            manifest, which its files were found to have; empty where that is not known. Then
             nothing is known that was kept before this load.
         clock: the server's, on which deadlines are.
         far: where answers are kept besides, for other servers.

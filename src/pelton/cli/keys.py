@@ -15,6 +15,7 @@ import typer
 
 from pelton.cli.asking import printable
 from pelton.cli.exit_codes import FAILED, WRONG_USE
+from pelton.cli.tables import print_table, terminal
 from pelton.errors import Code, PeltonError, SettingsError
 from pelton.setting_values import parse_duration
 
@@ -207,30 +208,28 @@ def _seconds(written: str) -> float:
 
 
 def _show(keys: Iterable[Key], now_s: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from pelton.servers.key_control import state_of
 
-    table = Table()
-    for heading in ("id", "label", "scopes", "made (UTC)", "ends (UTC)", "rate", "state"):
-        table.add_column(heading, overflow="fold")
-    for key in keys:
-        cells = (
+    rows = [
+        (
             key.id,
-            printable(key.label),
+            key.label,
             ", ".join(sorted(key.scopes)),
             _moment(key.created_s),
             "never" if key.expires_s is None else _moment(key.expires_s),
-            "any"
-            if key.requests_per_s is None
-            else f"{key.requests_per_s:g}/s, {key.burst} at once",
+            _rate(key),
             state_of(key, now_s),
         )
-        # Text, because a label in brackets would be taken for markup.
-        table.add_row(*map(Text, cells))
-    Console().print(table)
+        for key in keys
+    ]
+    headings = ("id", "label", "scopes", "made (UTC)", "ends (UTC)", "rate", "state")
+    print_table(headings, rows, terminal(), free=("label", "scopes", "rate"))
+
+
+def _rate(key: Key) -> str:
+    if key.requests_per_s is None:
+        return "any"
+    return f"{key.requests_per_s:g}/s, {key.burst} at once"
 
 
 def _moment(at_s: float) -> str:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
 
 from pelton.cli.asking import DEFAULT_URL, ApiKey, Timeout, Url, asking, printable
-from pelton.client import Client, ModelDescription, VersionDescription
+from pelton.cli.tables import terminal
+from pelton.cli.version_table import ListedModel, show
+from pelton.client import Client, ModelDescription
 from pelton.errors import NotFound
 from pelton.specs import TensorSpec
-
-_DIGEST_CHARACTERS = 12
-
-Versions = Mapping[str, Sequence[VersionDescription]]
 
 
 def command(
@@ -40,21 +37,28 @@ def command(
       pelton models --json
     """
     with asking("pelton models", url, timeout, api_key) as client:
-        versions = _versions(client, model)
+        models = _listed(client) if model is None else [_one(client, model)]
         described = None if model is None else _description(client, model)
     if as_json:
-        _print_json(versions)
-    elif not versions:
+        _print_json(models)
+    elif not models:
         print(f"no model is there at {url}")
     else:
-        _show(versions)
+        show(models, terminal())
         if described is not None:
             _show_tensors(described)
 
 
-def _versions(client: Client, model: str | None) -> Versions:
-    names = [model] if model else list(dict.fromkeys(row.name for row in client.repository_index()))
-    return {name: client.versions(name) for name in names}
+def _listed(client: Client) -> list[ListedModel]:
+    """Return all models, in the order of the index."""
+    index = client.repository_index()
+    # A model that has no version at all can only be told about by the index.
+    reasons = {row.name: "" if row.version else row.reason for row in index}
+    return [_one(client, name, reason) for name, reason in reasons.items()]
+
+
+def _one(client: Client, name: str, reason: str = "") -> ListedModel:
+    return ListedModel(name, client.versions(name), reason)
 
 
 def _description(client: Client, model: str) -> ModelDescription | None:
@@ -65,62 +69,16 @@ def _description(client: Client, model: str) -> ModelDescription | None:
         return None
 
 
-def _print_json(versions: Versions) -> None:
+def _print_json(models: Sequence[ListedModel]) -> None:
     rows = [
-        {"model": name, "versions": [dataclasses.asdict(row) for row in of_model]}
-        for name, of_model in versions.items()
+        {
+            "model": model.name,
+            "versions": [dataclasses.asdict(row) for row in model.versions],
+            **({"reason": model.reason} if model.reason else {}),
+        }
+        for model in models
     ]
     print(json.dumps(rows, indent=2))
-
-
-def _show(versions: Versions) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    headings: tuple[str, ...] = (
-        "model",
-        "version",
-        "state",
-        "",
-        "labels",
-        "published",
-        "digest",
-        "why not",
-    )
-    if not any(row.reason for of_model in versions.values() for row in of_model):
-        headings = headings[:-1]
-    table = Table()
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for name, of_model in versions.items():
-        for row in of_model:
-            # Text, because a name in brackets would be taken for markup.
-            cells = map(Text, _cells(name, row)[: len(headings)])
-            table.add_row(*cells, style="bold" if row.active else "")
-        table.add_section()
-    Console().print(table)
-
-
-def _cells(name: str, row: VersionDescription) -> tuple[str, ...]:
-    when = "" if row.published_s is None else _when(row.published_s)
-    digest = row.digest.removeprefix("sha256:")[:_DIGEST_CHARACTERS]
-    cells = (name, str(row.version), row.state, _standing(row), ", ".join(row.labels), when, digest)
-    return tuple(map(printable, (*cells, row.reason)))
-
-
-def _standing(row: VersionDescription) -> str:
-    """Return how a version stands to the one that answers, in words."""
-    if row.active:
-        return "active, on probation" if row.on_probation else "active"
-    return "kept" if row.kept else ""
-
-
-def _when(published_s: float) -> str:
-    try:
-        return datetime.fromtimestamp(published_s).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, ValueError, OSError):
-        return "?"
 
 
 def _show_tensors(model: ModelDescription) -> None:

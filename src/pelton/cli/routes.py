@@ -11,6 +11,7 @@ from pelton.cli import route_options as options
 from pelton.cli.asking import DEFAULT_URL, ApiKey, Timeout, Url, asking, printable
 from pelton.cli.route_changes import RouteChange, changed, read_policy
 from pelton.cli.route_words import in_words
+from pelton.cli.tables import print_beneath, print_table, terminal
 from pelton.client import Client
 from pelton.client.address import quoted
 from pelton.errors import NotFound
@@ -128,18 +129,13 @@ def _only_if(before: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_lines=True)
-    for heading in ("route", "revision", "answered by", "cannot be followed, since"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        cells = (row["name"], str(row["revision"]), in_words(row["policy"]), row["problem"] or "")
-        # Text, because a name in brackets would be taken for markup.
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    console = terminal()
+    cells = [(row["name"], str(row["revision"]), in_words(row["policy"])) for row in rows]
+    print_table(("route", "revision", "answered by"), cells, console, free=("route", "answered by"))
+    faults = [
+        f"{row['name']} cannot be followed: {row['problem']}" for row in rows if row["problem"]
+    ]
+    print_beneath(faults, console)
 
 
 def _show_change(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:

@@ -88,11 +88,11 @@ def _run(path: Path, settings: Settings, listeners: Sequence[socket.socket]) -> 
     url = f"{scheme}://{shown}:{listeners[0].getsockname()[1]}"
     beside = "" if settings["uds"] is None else f" and at unix:{settings['uds']}"
 
-    def on_ready(models: Models) -> None:
+    def on_ready(models: Models, with_key: bool) -> None:
         names = ", ".join(models.names()) or "no model yet"
         logger.info("serving %s at %s%s (API: %s/docs)", names, url, beside, url)
         if models.names():
-            logger.info("try it: %s", curl_line(url, models.metadata()))
+            logger.info("try it: %s", curl_line(url, models.metadata(), with_key))
 
     app = build(path, settings, listeners, on_ready)
     # What is there now stays: without it, each full collection would look at all of it again.

@@ -18,6 +18,7 @@ from pelton.client.sync_client import Client
 
 if TYPE_CHECKING:
     from pelton.client.async_client import AsyncClient
+    from pelton.client.signed_calls import SigningKey
 
 __all__ = [
     "AsyncClient",
@@ -29,6 +30,7 @@ __all__ = [
     "PushProgress",
     "Retries",
     "ServerDescription",
+    "SigningKey",
     "Timeouts",
     "VersionDescription",
     "send_inference_request",
@@ -36,9 +38,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load `asyncio` only for those who want it: it takes longer than all the rest here."""
+    """Load what few want only for those: `asyncio` takes longer than all the rest here."""
     if name == "AsyncClient":
         from pelton.client.async_client import AsyncClient
 
         return AsyncClient
+    if name == "SigningKey":
+        from pelton.client.signed_calls import SigningKey
+
+        return SigningKey
     raise AttributeError(f"module 'pelton.client' has no attribute {name!r}")

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+    from pelton.client.signed_calls import SigningKey
+
 T = TypeVar("T")
 
 
@@ -191,6 +193,42 @@ class AsyncClient:
         """
         end_s = self._end_s(timeout_s)
         call = self._calls.predict(data, model, idempotent=idempotent, timeout_s=timeout_s)
+        return await self._run(call, end_s)
+
+    async def predict_signed(
+        self,
+        inputs: Mapping[str, Any],
+        model: str,
+        signing: SigningKey,
+        *,
+        idempotent: bool = False,
+        timeout_s: float | None = None,
+    ) -> Value:
+        """Hand a model objects of any class, signed: `POST /infer`.
+
+        The server has to allow it, and to know the signing key. It opens them in a process of
+        their own, where their classes have to be importable: from the model's folder, or from a
+        package that is installed there. What comes back is data.
+
+        Args:
+            inputs: input name -> any object that can be pickled.
+            model: the model's name.
+            signing: what is signed with.
+            idempotent: as in `infer`.
+            timeout_s: as in `infer`.
+
+        Returns:
+            What the model returned; arrays are read-only.
+
+        Raises:
+            AccessDenied: the server does not take signed objects, not from this key, or not with
+                this signature, for instance because this machine's clock is wrong.
+        """
+        from pelton.client.signed_calls import SignedCalls
+
+        end_s = self._end_s(timeout_s)
+        calls = SignedCalls(self._calls)
+        call = calls.predict(inputs, model, signing, idempotent=idempotent, timeout_s=timeout_s)
         return await self._run(call, end_s)
 
     async def server_live(self) -> bool:

@@ -63,6 +63,7 @@ _OWN_FIELDS = {
     "te",
     "transfer-encoding",
     "upgrade",
+    "x-pelton-signature",
     "x-request-timeout-ms",
 }
 
@@ -136,6 +137,14 @@ class _Written(NamedTuple):
 
     head: bytes
     header: bytes | memoryview
+
+
+def timeout_fields(timeout_s: float | None) -> Fields:
+    """Return what tells the server how long it may take; nothing for None.
+
+    The same for each request of a program, so that the server may remember the head.
+    """
+    return () if timeout_s is None else ((_TIMEOUT_FIELD, str(math.ceil(timeout_s * 1000))),)
 
 
 class Calls:
@@ -302,10 +311,7 @@ class Calls:
 
     def _fields_with(self, timeout_s: float | None) -> Fields:
         """Return the header fields, with the time that the server may take."""
-        if timeout_s is None:
-            return self._fields
-        # The same for each request of a program, so that the server may remember the head.
-        return (*self._fields, (_TIMEOUT_FIELD, str(math.ceil(timeout_s * 1000))))
+        return self._fields if timeout_s is None else (*self._fields, *timeout_fields(timeout_s))
 
     def _ask(self, path: str) -> Call[bool]:
         request = Request(build_head("GET", self._prefix + path, self._fields))

@@ -23,7 +23,8 @@ class Outgoing:
     """The bytes of a request that have not left yet."""
 
     def __init__(self, request: Request) -> None:
-        self._pieces = [piece for piece in (request.head, *request.chunks) if piece]
+        head = request.head if request.sign is None else request.sign()
+        self._pieces = [piece for piece in (head, *request.chunks) if piece]
         self._size = sum(map(len, self._pieces))
         self._stream = None if request.stream is None else request.stream()
 

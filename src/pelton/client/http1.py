@@ -61,12 +61,14 @@ class Request(NamedTuple):
         chunks: the body; big pieces are the caller's own memory.
         stream: gives out the rest of a body that is not in memory; called again for each try.
         hear: is given the body of the reply whenever more of it has come.
+        sign: writes the head anew for each try, where it holds a signature.
     """
 
     head: bytes
     chunks: Sequence[bytes | memoryview] = ()
     stream: Callable[[], Iterator[bytes]] | None = None
     hear: Hear | None = None
+    sign: Callable[[], bytes] | None = None
 
 
 class Reply(NamedTuple):

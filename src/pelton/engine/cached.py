@@ -8,25 +8,77 @@ from pelton.caching.cache import How, ResultCache
 from pelton.engine.model import Checked, Model
 from pelton.engine.reply import reply
 from pelton.messages import InferRequest, InferResponse, Parameter
+from pelton.routing.choice import Choice
 from pelton.routing.policy import Route, Split
+from pelton.routing.table import Table
 from pelton.routing.unit import PARAMETER
 
 HEADER = "x-pelton-cache"
 """The header in which an answer tells whether it was kept, in lower case."""
 
 _NOTES = {how: ((HEADER, str(how)),) for how in How}
+_HIT, _MISS = _NOTES[How.HIT], _NOTES[How.MISS]
+
+Asked = tuple[Checked, Mapping[str, Parameter]]
+"""What is asked: inputs that fit the model, and the parameters that may change the answer."""
+
+
+def asked_of(request: InferRequest, model: Model, table: Table, choice: Choice) -> Asked:
+    """Return what a request asks of a version.
+
+    Args:
+        request: the request; nobody but the server can write to its inputs.
+        model: the version that was chosen.
+        table: by which it was chosen.
+        choice: what was chosen.
+
+    Raises:
+        InvalidRequest: the inputs do not fit the model.
+    """
+    parameters = request.parameters
+    if parameters:
+        parameters = _without_keys(parameters, table.routes.get(choice.route))
+    return model.checked(request), parameters
+
+
+def answer_at_once(
+    request: InferRequest, model: Model, cache: ResultCache, asked: Asked
+) -> tuple[InferResponse, int] | None:
+    """Answer a request to a model that is quick enough for the event loop.
+
+    Args:
+        request: the request.
+        model: the version that was chosen.
+        cache: its cache.
+        asked: what `asked_of` returned.
+
+    Returns:
+        What `answer_cached` returns; None where there is something to wait for.
+
+    Raises:
+        PeltonError: as the model's own `answer`.
+    """
+    checked, parameters = asked
+    if not model.is_quick(checked):
+        return None
+    key, kept, alone = cache.look(request, checked[0], parameters)
+    if kept is not None:
+        kept.notes = _HIT
+        return kept, 0
+    if key is None or not alone:
+        return None
+    cache.counts.misses += 1
+    answer, timing = model.answer_at_once(request, checked)
+    response = reply(request, model, answer.outputs, timing)
+    cache.keep(key, response)
+    response.notes = _MISS
+    return response, answer.batch_rows
 
 
 async def answer_cached(
-    request: InferRequest, model: Model, cache: ResultCache, route: Route | None
+    request: InferRequest, model: Model, cache: ResultCache, asked: Asked
 ) -> tuple[InferResponse, int]:
-    """Answer a request by way of the version's cache.
-
-    Args:
-        request: what is asked; nobody but the server can write to its inputs.
-        model: the version that was chosen.
-        cache: its cache.
-        route: by which it was chosen, if one was set.
+    """Answer a request by way of the version's cache; the arguments are those of `answer_at_once`.
 
     Returns:
         The answer, and the rows of the batch that it was run in; 0 where the model did not run
@@ -35,35 +87,27 @@ async def answer_cached(
     Raises:
         PeltonError: as the model's own `answer`.
     """
-    checked = model.checked(request)
-    parameters = request.parameters
-    if parameters:
-        parameters = _without_keys(parameters, route)
-    key = cache.key_at_once(request, checked[0], parameters)
-    if key is not None:
-        kept = cache.kept(key, request)
-        if kept is not None:
-            kept.notes = _NOTES[How.HIT]
-            return kept, 0
-        leading = cache.lead(key)
-        if leading is not None:
-            with leading:
-                answer, timing = await model.answer(request, checked)
-                response = reply(request, model, answer.outputs, timing)
-                leading.result = cache.keep(key, response)
-            response.notes = _NOTES[How.MISS]
-            return response, answer.batch_rows
-    return await _answer_after_waiting(request, model, cache, checked, parameters)
+    checked, parameters = asked
+    key, kept, alone = cache.look(request, checked[0], parameters)
+    if kept is not None:
+        kept.notes = _HIT
+        return kept, 0
+    if key is None or not alone:
+        return await _answer_after_waiting(request, model, cache, asked)
+    cache.counts.misses += 1
+    with cache.lead(key) as leading:
+        answer, timing = await model.answer(request, checked)
+        response = reply(request, model, answer.outputs, timing)
+        leading.result = cache.keep_for_all(key, response)
+    response.notes = _MISS
+    return response, answer.batch_rows
 
 
 async def _answer_after_waiting(
-    request: InferRequest,
-    model: Model,
-    cache: ResultCache,
-    checked: Checked,
-    parameters: Mapping[str, Parameter],
+    request: InferRequest, model: Model, cache: ResultCache, asked: Asked
 ) -> tuple[InferResponse, int]:
     """Answer a request for which others are asked before the model is."""
+    checked, parameters = asked
     rows = 0
 
     async def compute() -> InferResponse:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pelton.engine.cached import answer_cached
+from pelton.engine.cached import answer_at_once, answer_cached, asked_of
 from pelton.engine.lending import Lease, Lender, lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.engine.reply import reply
-from pelton.errors import Code, PeltonError, Unavailable
+from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing
 from pelton.routing.choice import HEADER, Choice, told
 from pelton.specs import ModelMetadata
@@ -78,20 +78,24 @@ class Engine:
         model, lease = None, None
         try:
             choice = self.models.table.choose(request, request.key)
-            if self._lender is None:
-                model = self.models.at(choice.model, choice.version)
-            else:
-                lease = await _leased(self._lender, choice)
-                model = lease.model
+            lease = None if self._lender is None else await _leased(self._lender, choice)
+            model = self.models.at(choice.model, choice.version) if lease is None else lease.model
             model.enter()
             if choice.unit or choice.shadow is not None:
                 self._chosen(request, choice)
-            if model.cache is None or request.changeable:
-                answer, timing = await model.answer(request)
+            if request.signed:
+                response, rows = await _answer_signed(request, model), 0
+            elif model.cache is None or request.changeable:
+                checked = model.checked(request)
+                if model.is_quick(checked):
+                    answer, timing = model.answer_at_once(request, checked)
+                else:
+                    answer, timing = await model.answer(request, checked)
                 response, rows = reply(request, model, answer.outputs, timing), answer.batch_rows
             else:
-                route = self.models.table.routes.get(choice.route)
-                response, rows = await answer_cached(request, model, model.cache, route)
+                asked = asked_of(request, model, self.models.table, choice)
+                found = answer_at_once(request, model, model.cache, asked)
+                response, rows = found or await answer_cached(request, model, model.cache, asked)
         except PeltonError as error:
             self._failed(request, model, error.code)
             raise
@@ -126,6 +130,10 @@ class Engine:
         """Return the names for which somebody answers, of models and of routes, in order."""
         return self.models.names()
 
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that can be asked for, as text, ascending."""
+        return [str(one) for one in self.models.versions_of(name)]
+
     def refused(self, model: str, code: Code) -> None:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
@@ -135,7 +143,7 @@ class Engine:
             self.refused(request.model, code)
             return
         self._observe(Observed(model.name, code, Timing(), 0, model.version))
-        if model.watch is not None:
+        if model.watch is not None and not request.signed:
             model.watch(request, code, None, None)
 
     def _leave(self, model: Model | None, lease: Lease | None) -> None:
@@ -166,6 +174,13 @@ class Engine:
         except TimeoutError:
             pass
         return self._running
+
+
+async def _answer_signed(request: InferRequest, model: Model) -> InferResponse:
+    if model.signed is None:
+        raise InvalidRequest(f"model {model.name!r} takes arrays, not signed objects")
+    outputs, timing = await model.signed.answer(request)
+    return reply(request, model, outputs, timing)
 
 
 async def _leased(lender: Lender, choice: Choice) -> Lease:

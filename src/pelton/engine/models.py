@@ -161,6 +161,11 @@ class Models:
         key = self.table.speaker(name, version)
         return key in self._asleep or self.at(*key).ready
 
+    def versions_of(self, name: str) -> list[int]:
+        """Return the versions of a model that can be asked for, were they asleep; ascending."""
+        known = self.table.models.get(name)
+        return [] if known is None else sorted(known.ready)
+
     def get(self, name: str, version: int) -> Model | None:
         """Return a version of a model, if it is loaded."""
         return self._loaded.get((name, version))

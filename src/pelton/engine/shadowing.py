@@ -163,7 +163,7 @@ def make_chosen(
     seen = FirstExposures()
 
     def chosen(request: InferRequest, choice: Choice) -> None:
-        if choice.shadow is not None:
+        if choice.shadow is not None and not request.signed:
             shadows.send(request, choice)
         if put is not None and choice.unit:
             exposure = seen.first(choice, wall_clock())

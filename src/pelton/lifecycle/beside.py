@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 
 from pelton.engine.model_states import State
 from pelton.errors import LoadFailed, PeltonError
-from pelton.lifecycle.gates import Gate, at_gate
+from pelton.lifecycle.gates import Gate
 from pelton.lifecycle.judging import judge
 from pelton.lifecycle.model_steps import ModelSteps, Tools
 from pelton.lifecycle.repository_view import RepositoryView
 from pelton.lifecycle.shelf import Shelf
+from pelton.lifecycle.swap import passed
 
 logger = logging.getLogger("pelton.lifecycle")
 
@@ -58,13 +59,14 @@ class Beside:
         spec = self._shelf.found.versions[number]
         if isinstance(spec, LoadFailed):
             raise spec
-        memory, before = self._tools.memory, self._shelf.live(number)
+        memory, times = self._tools.memory, self._tools.plan.times
+        before = self._shelf.live(number)
         source = await self._tools.offload(self._view.source, spec)
-        version = await self._steps.load(source)
+        version = await passed(Gate.LOAD, times.load_timeout_s, self._steps.load(source))
         try:
-            await memory.warm(version)
-            with at_gate(Gate.GOLDEN):
-                await judge(version, None, (), memory, self._tools.offload)
+            await passed(Gate.WARM, times.warm_timeout_s, memory.warm(version))
+            judging = judge(version, None, (), memory, self._tools.offload)
+            await passed(Gate.GOLDEN, times.golden_timeout_s, judging)
         except BaseException:
             await self._steps.close(version)
             raise

@@ -167,7 +167,7 @@ class _Boot:
         self._view = view
         self._loader = loader
         self._active: dict[str, int] = {}
-        self._faults: list[LoadFailed] = []
+        self._faults: list[tuple[str, LoadFailed]] = []
 
     def load(self, bounded: BoundedMemory | None, may_be_empty: bool) -> None:
         """Load all models.
@@ -182,11 +182,11 @@ class _Boot:
             for source, loaded in zip(wanted, self._loader.load_each(specs), strict=True):
                 self._put(source, loaded, None)
         else:
-            for source in wanted:
+            # What is to stay comes first, since there may be no room for all.
+            for source in sorted(wanted, key=lambda source: not source.spec.pinned):
                 (loaded,) = self._loader.load_each([source.spec])
                 self._put(source, loaded, bounded)
-        if found and not any(self._keeper.shelf(one.name).versions for one in found):
-            raise self._faults[0]
+        self._tell_faults(not found or any(self._keeper.shelf(one.name).versions for one in found))
         for name, active in self._active.items():
             self._let_nobody_stand_in(name, active)
 
@@ -237,10 +237,18 @@ class _Boot:
             self._keeper.swap(spec.name, version)
 
     def _fail(self, name: str, number: int | None, error: LoadFailed) -> None:
-        logger.error("model %s is not served: %s", name, error.message)
-        self._faults.append(error)
+        self._faults.append((name, error))
         if number is not None:
             self._keeper.shelf(name).failed[number] = error.message
+
+    def _tell_faults(self, something_is_served: bool) -> None:
+        """Log what cannot be served, unless it is one thing and the reason why the server ends."""
+        if not something_is_served and len(self._faults) == 1:
+            raise self._faults[0][1]
+        for name, error in self._faults:
+            logger.error("model %s is not served: %s", name, error.message)
+        if not something_is_served:
+            raise LoadFailed(f"none of the {len(self._faults)} models can be served")
 
     def _let_nobody_stand_in(self, name: str, active: int) -> None:
         """Where the version that is to answer is broken, have no other one answer for it."""

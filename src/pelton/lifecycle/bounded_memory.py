@@ -9,25 +9,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from pelton.engine.lending import lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
-from pelton.errors import PeltonError, Unavailable
+from pelton.errors import LoadFailed, PeltonError, Unavailable
+from pelton.lifecycle.leases import Lease, Loaded
 from pelton.lifecycle.memory import Loading
-from pelton.lifecycle.residency import Lease, Loaded, Residency
+from pelton.lifecycle.residency import Residency
 from pelton.lifecycle.unhurried import Offload, unhurried
 from pelton.lifecycle.version import Version
 from pelton.runtimes.contract import Stop
+
+logger = logging.getLogger("pelton.lifecycle")
+
+PATIENCE_S = 10.0
+"""How long a request waits for room while others run on the models that are in memory."""
+
+COPIES_S = 10.0
+"""How long a version that is to be unloaded may take to answer copies of requests, for which nobody
+waits and which hold no lease."""
 
 
 class BoundedMemory:
     """A `Memory` within `max_models_bytes`, and the `Lender` of the engine."""
 
     def __init__(
-        self, max_bytes: int, models: Models, loading: Loading, offload: Offload = unhurried
+        self,
+        max_bytes: int,
+        models: Models,
+        loading: Loading,
+        offload: Offload = unhurried,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Make one in which nothing is loaded.
 
@@ -36,20 +52,24 @@ class BoundedMemory:
             models: where requests find versions.
             loading: loads and closes them.
             offload: looks at files off the event loop.
+            patience_s: how long a load waits for room while requests run on other models.
         """
         self._models = models
         self._loading = loading
         self._offload = offload
-        self._residency: Residency[Model] = Residency(max_bytes, self._load, self._unload)
+        self._residency: Residency[Model] = Residency(
+            max_bytes, self._load, self._unload, patience_s
+        )
         self._versions: dict[str, Version] = {}
         self._keys: dict[Version, str] = {}
         self._found_as: dict[str, str] = {}  # what the engine calls a version -> its key here
         self._held: dict[Version, Lease[Model]] = {}
         self._stops: dict[str, Stop] = {}
         self._there: dict[str, Model] = {}  # loaded before there was an event loop
-        self._left_bytes = max_bytes  # for those
+        self._max_bytes = self._left_bytes = max_bytes  # for those
         self._going: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(2)
+        self._ending = False
 
     # -- what the engine asks for ----------------------------------------------------------------
 
@@ -62,12 +82,26 @@ class BoundedMemory:
         """Lend a version, and load it before if it is asleep.
 
         Raises:
-            PeltonError: it is gone, cannot be loaded, or there is no room for it.
+            Unavailable: it is gone, cannot be loaded, or there is no room for it.
         """
         key = self._found_as.get(name)
         if key is None:
             raise Unavailable(f"{name!r:.100} is not loaded any more", 1.0)
-        return await self._residency.lease(key)
+        try:
+            return await self._residency.lease(key)
+        except LoadFailed as error:  # nothing is wrong with the request
+            logger.error("%s is not loaded again: %s", name, error.message)
+            raise Unavailable(
+                f"{name!r:.100} cannot be loaded again; the server's log says why"
+            ) from error
+
+    def ask_for_way(self, make_way: Callable[[], Awaitable[bool]]) -> None:
+        """Have somebody asked for memory that could be done without, where there is no room.
+
+        Args:
+            make_way: gives some back, if there is any, and tells whether there was.
+        """
+        self._residency.make_way = make_way
 
     # -- what a swap does ------------------------------------------------------------------------
 
@@ -75,7 +109,7 @@ class BoundedMemory:
         """Load a version, and hold on to it; see `Memory`."""
         key = self._know(version, await self._offload(size_bytes, version.spec.path))
         try:
-            self._held[version] = await self._residency.lease(key)
+            self._held[version] = await self._residency.hold(key)
         except BaseException:
             self._stops[key].ask()
             self._go(version)
@@ -87,7 +121,7 @@ class BoundedMemory:
     async def hold(self, version: Version) -> None:
         """Have a version stay in memory; see `Memory`."""
         if version not in self._held:
-            lease = await self._residency.lease(self._keys[version])
+            lease = await self._residency.hold(self._keys[version])
             if version in self._held:  # somebody else was as quick
                 lease.release()
             else:
@@ -148,6 +182,15 @@ class BoundedMemory:
         version.became(model)
         (self.switch if active else self.add)(version)
         if self._left_bytes < size:
+            if size > self._max_bytes:
+                logger.warning(
+                    "model %s version %d takes %d bytes, which is more than max_models_bytes, %d; "
+                    "it will not answer",
+                    version.name,
+                    version.number,
+                    size,
+                    self._max_bytes,
+                )
             version.model = None
             self._models.sleep(model)
             return False
@@ -162,7 +205,8 @@ class BoundedMemory:
                 (await self._residency.lease(key)).release()
 
     async def end(self) -> None:
-        """Unload everything."""
+        """Unload everything, at once."""
+        self._ending = True
         await self._residency.close()
 
     # -- what `Residency` has done ----------------------------------------------------------------
@@ -188,6 +232,8 @@ class BoundedMemory:
         if self._is_found(version, key):
             self._models.sleep(model)
         version.model = None
+        if not self._ending:
+            await _drained(model)
         await self._loading.close(model)
 
     # -- small things ----------------------------------------------------------------------------
@@ -224,6 +270,12 @@ class BoundedMemory:
         with contextlib.suppress(PeltonError):  # everything is being closed
             await self._residency.remove(key)
         del self._versions[key], self._stops[key]
+
+
+async def _drained(model: Model) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(COPIES_S):
+            await model.drained()
 
 
 def size_bytes(path: Path) -> int:

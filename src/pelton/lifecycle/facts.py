@@ -47,6 +47,7 @@ class Baseline:
         nonfinite: how many outputs of them held NaN or infinity.
         median_s: within which half of them was answered; None where too few were.
         p95_s: within which 95 of 100 were answered; likewise.
+        deaths: how often a worker process of it ended by itself, or hung.
     """
 
     requests: int = 0
@@ -54,6 +55,7 @@ class Baseline:
     nonfinite: int = 0
     median_s: float | None = None
     p95_s: float | None = None
+    deaths: int = 0
 
 
 class RecentFacts:
@@ -64,10 +66,17 @@ class RecentFacts:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._facts: deque[Fact] = deque(maxlen=remembered)
+        self._deaths: deque[int] = deque(maxlen=remembered)
+        self._seen = 0
 
     def add(self, fact: Fact) -> None:
         """Remember one request, and forget the oldest."""
+        self._seen += 1
         self._facts.append(fact)
+
+    def died(self) -> None:
+        """Remember for as long that a worker process of the version ended by itself, or hung."""
+        self._deaths.append(self._seen)
 
     def baseline(self) -> Baseline:
         """Return what has been usual.
@@ -75,8 +84,10 @@ class RecentFacts:
         Expired requests count as failed here: the next version is allowed as many.
         """
         facts = list(self._facts)
+        since = self._seen - len(facts)
+        deaths = sum(at >= since for at in self._deaths)
         if not facts:
-            return Baseline()
+            return Baseline(deaths=deaths)
         failed = sum(fact.error in FAILURES or expired(fact) for fact in facts)
         answered_s = [fact.latency_s for fact in facts if fact.error is None]
         median_s = p95_s = None
@@ -86,6 +97,7 @@ class RecentFacts:
             requests=len(facts),
             failed_share=failed / len(facts),
             nonfinite=sum(fact.nonfinite for fact in facts),
+            deaths=deaths,
             median_s=median_s,
             p95_s=p95_s,
         )

@@ -40,8 +40,9 @@ ORDER = tuple(Gate)
 """The gates in the order in which a version passes them."""
 
 
-OF_THE_REQUEST = frozenset({Gate.RECEIVE, Gate.CHECK})
-"""Gates that judge what was sent; so a refusal keeps the code that says what was wrong with it."""
+NOT_OF_THE_MODEL = frozenset({Gate.RECEIVE, Gate.CHECK, Gate.SWAP})
+"""Gates that judge what was sent, or keep it: so a refusal keeps the code that says what was wrong,
+such as a database that is away. At all others it is the model that was found wanting."""
 
 
 class Refused(LoadFailed):
@@ -72,12 +73,12 @@ def at_gate(gate: Gate) -> Iterator[None]:
 
     Raises:
         Refused: in place of any `PeltonError` that is none yet, which is its `__cause__`; with
-            its code, if the gate judges what was sent.
+            its code, unless the gate judges the model.
     """
     try:
         yield
     except Refused:
         raise
     except PeltonError as error:
-        code = error.code if gate in OF_THE_REQUEST else None
+        code = error.code if gate in NOT_OF_THE_MODEL else None
         raise Refused(gate, error.message, code=code) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+import numpy as np
+
 from pelton.errors import PeltonError
 from pelton.lifecycle.gates import Gate, Refused
 from pelton.lifecycle.golden import Answers, Verdict, judge
@@ -15,6 +17,10 @@ WARM_RUNS = 2
 
 TIMED_RUNS = 11
 """Runs of each version that are timed, if the latency is to be judged."""
+
+ON_LOOP_BYTES = 64 * 1024
+"""Answers of at most this size are compared where they are: that takes some 10 microseconds, less
+than to hand them to a thread, which would then keep the event loop from running meanwhile."""
 
 Ask = Callable[[Mapping[str, Value]], Awaitable[tuple[Mapping[str, Value], float]]]
 """Has a version answer: inputs -> outputs, and how long it took, in seconds, without waiting for
@@ -41,7 +47,7 @@ async def prove(
         new: the new version.
         running: the one that answers now; None where there is none. Where it does not answer a
             golden request itself, the new one is judged as if there were none.
-        offload: calls a function off the event loop.
+        offload: calls a function off the event loop; for large answers.
 
     Returns:
         What was measured, by `<golden request>.<name>`, for the record.
@@ -71,7 +77,14 @@ async def _verdict(golden: Golden, new: Ask, running: Ask | None, offload: Offlo
             raise
         except PeltonError:  # the running version's own
             usual = None
+    if _is_small(answers.outputs):
+        return judge(golden, answers, usual)
     return await offload(lambda: judge(golden, answers, usual))
+
+
+def _is_small(outputs: Mapping[str, Value]) -> bool:
+    arrays = [value for value in outputs.values() if isinstance(value, np.ndarray)]
+    return len(arrays) == len(outputs) and sum(one.nbytes for one in arrays) <= ON_LOOP_BYTES
 
 
 async def _in_turns(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pelton.engine.models import Models
@@ -26,8 +26,9 @@ from pelton.lifecycle.keeper_index import index_rows, version_rows
 from pelton.lifecycle.keeper_plan import KeeperPlan
 from pelton.lifecycle.keeper_watch import FolderWatch
 from pelton.lifecycle.model_steps import ModelSteps, Tools, clear_up
+from pelton.lifecycle.quick_turns import QuickTurns
 from pelton.lifecycle.repository_view import RepositoryView
-from pelton.lifecycle.shelf import Shelf
+from pelton.lifecycle.shelf import Shelf, make_way
 from pelton.lifecycle.swap import ModelSwap
 from pelton.lifecycle.swap_steps import Order
 from pelton.lifecycle.version import Source, Version
@@ -82,6 +83,9 @@ class Keeper:
         self._shelves: dict[str, Shelf] = {}
         self._steps: dict[str, ModelSteps] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._turns = QuickTurns()
+        if parts.bounded is not None:
+            parts.bounded.ask_for_way(lambda: make_way(self._shelves.values()))
 
     @property
     def models(self) -> Models:
@@ -119,7 +123,7 @@ class Keeper:
         if self._parts.bounded is not None:
             await self._parts.bounded.start()
         for shelf in list(self._shelves.values()):
-            await self._bring_in_named(shelf)
+            await self.bring_in(shelf.name)
         if self._parts.first_look is not None:
             watch = FolderWatch(
                 self._parts.view.root,
@@ -130,12 +134,19 @@ class Keeper:
             )
             self._watching = asyncio.get_running_loop().create_task(watch.run())
 
-    async def _bring_in_named(self, shelf: Shelf) -> None:
-        """Load the versions that routes name, which are known by now, beside what was loaded."""
-        if shelf.swap is not None:
+    async def bring_in(self, name: str, numbers: Collection[int] = ()) -> None:
+        """Load the versions that routes name beside what is loaded, as far as they are there.
+
+        Args:
+            name: the model's name.
+            numbers: versions that are about to be named.
+        """
+        shelf = self._shelves.get(name)
+        if shelf is not None and shelf.swap is not None:
             async with shelf.changing:
-                beside = Beside(shelf, self.steps(shelf.name), self._tools, self._parts.view)
-                await beside.bring_in(beside.wanted() - shelf.failed.keys())
+                beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
+                wanted = beside.wanted() - shelf.failed.keys()
+                await beside.bring_in(wanted | (shelf.found.versions.keys() & set(numbers)))
 
     async def close(self) -> None:
         """Give up what is under way; the versions that answer are left to `Models`.
@@ -196,12 +207,13 @@ class Keeper:
         intake.check_free(name, upload.version)
         known = self._shelves.get(name)
         above = max(known.found.versions, default=0) if known is not None else 0
-        try:
-            source = await intake.take(name, upload, chunks, above, actor, progress)
-        except Refused as error:
-            self._note_refusal(name, error)
-            raise
-        return await self._put_in_service(name, source, actor, progress)
+        with self._turns:
+            try:
+                source = await intake.take(name, upload, chunks, above, actor, progress)
+            except Refused as error:
+                self._note_refusal(name, error)
+                raise
+            return await self._put_in_service(name, source, actor, progress)
 
     async def _put_in_service(
         self, name: str, source: Source, actor: str, progress: Callable[[str], None]
@@ -268,18 +280,30 @@ class Keeper:
     async def unload(self, name: str, actor: str) -> None:
         """Let a model answer what it has begun, and take it out of memory; see `ModelControl`."""
         self._check_explicit()
-        await self._unload(self._known(name), actor)
-
-    async def _unload(self, shelf: Shelf, actor: str) -> None:
+        shelf = self._known(name)
         async with shelf.changing:
-            swap, shelf.swap = shelf.swap, None
-            numbers = [one.number for one in shelf.versions if one.serving]
-            for version in shelf.versions:
-                self._tools.memory.hide(version)
-            if swap is not None:
-                await swap.close()
-            steps = self.steps(shelf.name)
-            await asyncio.gather(*(steps.retire(one) for one in list(shelf.versions)))
+            await self._note_unloaded(shelf, actor)  # where that cannot be kept, nothing is done
+            await self._let_go(shelf)
+
+    async def _let_go(self, shelf: Shelf) -> None:
+        swap, shelf.swap = shelf.swap, None
+        for version in shelf.versions:
+            self._tools.memory.hide(version)
+        if swap is not None:
+            await swap.close()
+        steps = self.steps(shelf.name)
+        await asyncio.gather(*(steps.retire(one) for one in list(shelf.versions)))
+
+    async def _gone(self, shelf: Shelf) -> None:
+        """Let go of a model whose folder is not there any more, whether that can be kept or not."""
+        async with shelf.changing:
+            try:
+                await self._note_unloaded(shelf, "")
+            finally:
+                await self._let_go(shelf)
+
+    async def _note_unloaded(self, shelf: Shelf, actor: str) -> None:
+        numbers = [one.number for one in shelf.versions if one.serving]
         if numbers:
             records = self._tools.records
             await self._tools.offload(records.unloaded, shelf.name, numbers, actor)
@@ -334,7 +358,7 @@ class Keeper:
             await self._refresh(name, "", lambda number: number in changed or None in changed)
         except NotFound:
             if name in self._shelves:
-                await self._unload(self._shelves[name], "")
+                await self._gone(self._shelves[name])
                 del self._shelves[name]
                 self._steps.pop(name, None)
 

@@ -65,7 +65,7 @@ class LoadingOnce(Generic[T]):
             What was loaded.
 
         Raises:
-            Unavailable: the last load failed a short time ago; says how, and when to try again.
+            Unavailable: the last load failed a short time ago; says when to try again.
             PeltonError: this load failed.
         """
         flight = self._flights.get(name)
@@ -119,4 +119,6 @@ class LoadingOnce(Generic[T]):
             return
         left_s = failure.until_s - asyncio.get_running_loop().time()
         if left_s > 0:
-            raise Unavailable(f"{failure.error.message}; it is tried again later", left_s)
+            raise Unavailable(
+                f"{name!r:.100} could not be loaded a moment ago; it is tried again later", left_s
+            ) from failure.error

@@ -75,8 +75,14 @@ class Loading:
         return model
 
     async def warm(self, model: Model) -> None:
-        """Run a model on made-up inputs."""
-        await in_thread(model.warm_up, _ignore, f"warming-{model.name}")
+        """Run a model on made-up inputs; one that hangs is told to stop."""
+        stop = Stop()
+        warm = functools.partial(model.warm_up, stop)
+        try:
+            await in_thread(warm, _ignore, f"warming-{model.name}")
+        except asyncio.CancelledError:
+            stop.ask()
+            raise
 
     async def close(self, model: Model) -> None:
         """Give a model's memory back; one that hangs is left after a while."""

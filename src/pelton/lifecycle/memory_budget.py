@@ -17,6 +17,10 @@ BUSY_RETRY_S = 1.0
 """When to try again where only requests in flight are in the way."""
 
 
+class NoRoomYet(Unavailable):
+    """There is no room for a model while requests run on others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A model that takes memory, or is about to.
@@ -27,6 +31,7 @@ class Resident:
         pinned: whether it is to stay loaded whatever comes.
         busy: whether it is being loaded or unloaded, or somebody has or waits for a request to it.
         last_used: when it was last needed, as a time or any other number that grows.
+        held: whether it is busy for longer than a request takes, as in an exchange of versions.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Resident:
     pinned: bool
     busy: bool
     last_used: float
+    held: bool = False
 
 
 def make_room(
@@ -55,7 +61,8 @@ def make_room(
 
     Raises:
         LoadFailed: there would be no room even with all but the pinned models unloaded.
-        Unavailable: there would be, but for models that are busy now.
+        NoRoomYet: there would be, but for models on which requests run now.
+        Unavailable: there would be, but for models that are held.
 
     >>> old, new = Resident("old", 40, False, False, 1.0), Resident("new", 40, False, False, 2.0)
     >>> make_room("wanted", 50, [new, old], max_bytes=100)
@@ -97,7 +104,9 @@ def _no_room(
             f"{needs}, and pinned models take {pinned_bytes}; raise max_models_bytes, "
             "or pin fewer models"
         )
-    return Unavailable(
+    staying_bytes = sum(one.bytes for one in residents if one.pinned or one.held)
+    refusal = NoRoomYet if staying_bytes + needed_bytes <= max_bytes else Unavailable
+    return refusal(
         f"{needs}, and those that are loaded are busy; try again later, or raise max_models_bytes",
         BUSY_RETRY_S,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -116,6 +117,7 @@ class ModelSteps:
         version = Version(source)
         if self._tools.plan.observes:
             version.watch = self._observing.watch_of(version)
+            version.died = functools.partial(self._died, version)
         return version
 
     async def warm(self, candidate: Version) -> None:
@@ -251,6 +253,11 @@ class ModelSteps:
             return False
         swap.see(version, fact)
         return True
+
+    def _died(self, version: Version) -> None:
+        version.recent.died()
+        if self._shelf.swap is not None:
+            self._shelf.swap.died(version)
 
     def _as_swap(self, switched: Switched[Version]) -> Swap:
         before = None if switched.before is None else switched.before.number

@@ -87,7 +87,7 @@ Decision = Continue | Passed | TakeBack
 class Probation:
     """Eats what each request showed of a new version, and decides.
 
-    Three things are watched:
+    Four things are watched:
 
     * failures: the share of failed requests is at most `failed_share` of the baseline plus
       `max_error_share`, by a `ShareTest`. A request whose time was over counts as failed if the
@@ -96,6 +96,8 @@ class Probation:
       `p95_s` is at most 5 %, by another `ShareTest`. Not judged without a baseline.
     * answers with NaN or infinity: more than `max_nonfinite` of them. Not judged where the version
       before gave such answers too.
+    * worker processes that end by themselves, or hang: none, unless the version before had some.
+      While one is started again nobody is answered, so that few requests fail and callers suffer.
 
     Each of the two tests gets half of `false_alarm`; together they are wrong with at most that
     probability, however often they are looked at.
@@ -131,6 +133,7 @@ class Probation:
         self._ends_s = now_s + plan.time_s
         self._seen = 0
         self._nonfinite = 0
+        self._deaths = 0
         share = baseline.failed_share + plan.max_error_share
         bound = min(max(share, _LEAST_SHARE), _MOST_SHARE)
         self._failures = ShareTest(bound, plan.false_alarm / 2.0, plan.requests)
@@ -175,6 +178,20 @@ class Probation:
             )
         return self.at(now_s)
 
+    def died(self, now_s: float) -> Decision:
+        """Take in that a worker process of the new version has ended by itself, or hung.
+
+        Args:
+            now_s: when.
+        """
+        self._deaths += 1
+        if isinstance(self.decision, Continue) and not self._baseline.deaths:
+            self._take_back(
+                f"a worker process ended by itself or hung, after {self._seen} requests; "
+                "none of the version before did"
+            )
+        return self.at(now_s)
+
     def at(self, now_s: float) -> Decision:
         """Say what is to be done, with no further request.
 
@@ -197,6 +214,7 @@ class Probation:
             "failure_evidence": self._failures.evidence,
             "nonfinite": self._nonfinite,
             "max_nonfinite": self._plan.max_nonfinite,
+            "worker_deaths": self._deaths,
         }
         if self._slow_s is not None:
             told["slow"] = self._slow.bad

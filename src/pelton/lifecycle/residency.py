@@ -5,8 +5,10 @@ is never unloaded, and whoever waits for a model to be loaded counts like a leas
 come between the end of a load and the first request.
 
 Room is made under one lock: choose who goes, wait until they are gone, reserve. Only a
-reservation makes the sum larger, so the budget holds at each moment. Nobody waits for room: where
-there is none to be had, `make_room` refuses at once. So nothing can wait in a circle.
+reservation makes the sum larger, so the budget holds at each moment. Whoever has to wait until
+others are less busy holds nothing meanwhile, neither the lock nor room, and not for ever; those
+that are to go take no new requests until then, or they might never be idle. So nothing can wait in
+a circle.
 
 A model whose size is known only once it is loaded may take more than was reserved. Then others
 go, and if that does not help, the model itself does; its true size is remembered.
@@ -15,101 +17,46 @@ go, and if that does not help, the model itself does; its true size is remembere
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from pelton.errors import Conflict, NotFound, Unavailable
+from pelton.lifecycle.leases import (
+    Entry,
+    Lease,
+    Loaded,
+    at_the_door,
+    changes,
+    release,
+    takes_memory,
+)
 from pelton.lifecycle.loading_once import LoadingOnce
-from pelton.lifecycle.memory_budget import Resident, make_room
+from pelton.lifecycle.memory_budget import NoRoomYet, Resident, make_room
 
 logger = logging.getLogger("pelton.lifecycle")
+
+LOOK_AGAIN_S = 0.002
+"""How often it is looked whether those who are in the way are still busy."""
 
 M = TypeVar("M")
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[M]):
-    """What a loader gives.
-
-    Attributes:
-        model: the model, ready to run.
-        bytes: memory that it was measured to take; None where that cannot be told.
-    """
-
-    model: M
-    bytes: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Entry(Generic[M]):
-    """One model that may be loaded.
-
-    Attributes:
-        bytes: its size as far as it is known.
-        pinned: whether it is to stay loaded.
-        model: the model while it is loaded.
-        reserved: whether room is kept for it, while it is being loaded.
-        leases: requests that run on it, or wait for it.
-        last_used: number of the lease that was last taken.
-        unloading: what unloads it, while that is under way.
-        removed: whether nobody may use it any more.
-        idle: set by whoever waits until there is no lease.
-    """
-
-    name: str
-    bytes: int
-    pinned: bool
-    model: M | None = None
-    reserved: bool = False
-    leases: int = 0
-    last_used: int = 0
-    unloading: asyncio.Task[None] | None = None
-    removed: bool = False
-    idle: asyncio.Event | None = field(default=None, repr=False)
-
-
-class Lease(Generic[M]):
-    """Keeps a model loaded until it is released; a context manager.
-
-    Attributes:
-        model: the model.
-    """
-
-    __slots__ = ("_entry", "model")
-
-    def __init__(self, entry: _Entry[M], model: M) -> None:
-        self.model = model
-        self._entry: _Entry[M] | None = entry
-
-    def release(self) -> None:
-        """Give it back; once is enough, and more does no harm."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
-            _release(entry)
-
-    def __enter__(self) -> M:
-        return self.model
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
 class Residency(Generic[M]):
-    """Loads and unloads models within a budget of memory. To be used on one event loop."""
+    """Loads and unloads models within a budget of memory. To be used on one event loop.
+
+    Attributes:
+        make_way: asked where there is no room, to give back memory that could be done without;
+            tells whether there was any.
+    """
 
     def __init__(
         self,
         max_bytes: int | None,
         load: Callable[[str], Awaitable[Loaded[M]]],
         unload: Callable[[str, M], Awaitable[None]],
+        patience_s: float = 0.0,
     ) -> None:
         """Make one in which nothing is loaded.
 
@@ -117,11 +64,14 @@ class Residency(Generic[M]):
             max_bytes: what all loaded models may take; None for as much as they like.
             load: loads and warms a model; if it fails or is cancelled, nothing of it is left.
             unload: closes a model on which nothing runs; called once for each that was loaded.
+            patience_s: how long a load waits for room that others take who are busy.
         """
+        self.make_way: Callable[[], Awaitable[bool]] = _nobody_makes_way
+        self._patience_s = patience_s
         self._max_bytes = max_bytes
         self._load_model = load
         self._unload_model = unload
-        self._entries: dict[str, _Entry[M]] = {}
+        self._entries: dict[str, Entry[M]] = {}
         self._loading: LoadingOnce[M] = LoadingOnce(self._load)
         self._room = asyncio.Lock()
         self._uses = 0
@@ -142,7 +92,7 @@ class Residency(Generic[M]):
         """
         if name in self._entries:
             raise Conflict(f"model {name!r:.80} is there already")
-        self._entries[name] = _Entry(name, bytes, pinned)
+        self._entries[name] = Entry(name, bytes, pinned)
 
     async def remove(self, name: str) -> None:
         """Let nobody use a model any more, wait until nobody does, and unload it.
@@ -155,7 +105,7 @@ class Residency(Generic[M]):
         entry = self._known(name)
         entry.removed = True
         try:
-            while entry.leases:
+            while entry.leases or entry.waiting:
                 entry.idle = asyncio.Event()
                 await entry.idle.wait()
         except asyncio.CancelledError:
@@ -186,7 +136,7 @@ class Residency(Generic[M]):
     @property
     def used_bytes(self) -> int:
         """What counts into the budget: models that are loaded, being loaded or being unloaded."""
-        return sum(one.bytes for one in self._entries.values() if _takes_memory(one))
+        return sum(one.bytes for one in self._entries.values() if takes_memory(one))
 
     # -- the request's way ------------------------------------------------------------------------
 
@@ -195,8 +145,26 @@ class Residency(Generic[M]):
         entry = self._entries.get(name)
         if entry is None or entry.model is None or entry.unloading is not None or entry.removed:
             return None
+        if entry.leaving is not None:
+            return None
         entry.leases += 1
         return self._leased(entry, entry.model)
+
+    async def hold(self, name: str) -> Lease[M]:
+        """Take a lease that lasts longer than a request, so that nobody waits for its end.
+
+        Raises:
+            PeltonError: as `lease`.
+        """
+        entry = self._known(name)
+        entry.holds += 1
+        try:
+            lease = await self.lease(name)
+        except BaseException:
+            entry.holds -= 1
+            raise
+        lease.holds = True
+        return lease
 
     async def lease(self, name: str) -> Lease[M]:
         """Take a lease on a model; load it before, if it is not loaded.
@@ -208,6 +176,8 @@ class Residency(Generic[M]):
                 everything is being closed.
         """
         entry = self._known(name)
+        if entry.leaving is not None:
+            await at_the_door(entry)
         entry.leases += 1
         try:
             while entry.model is None or entry.unloading is not None:
@@ -215,7 +185,7 @@ class Residency(Generic[M]):
                     raise _shutting_down()
                 await self._loading.get(name)
         except BaseException:
-            _release(entry)
+            release(entry)
             raise
         return self._leased(entry, entry.model)
 
@@ -237,18 +207,59 @@ class Residency(Generic[M]):
             raise NotFound(f"unknown model {name!r:.80}")
         entry.leases += 1  # whoever waits may leave; a model is not removed while it is loaded
         try:
-            async with self._room:
-                await self._make_room(entry)
-                entry.reserved = True
+            await self._reserve(entry)
             loaded = await self._load_model(name)
             await self._settle(entry, loaded)
             entry.model = loaded.model
         finally:
             entry.reserved = False
-            _release(entry)
+            release(entry)
         return loaded.model
 
-    async def _settle(self, entry: _Entry[M], loaded: Loaded[M]) -> None:
+    async def _reserve(self, entry: Entry[M]) -> None:
+        """Make room for a model and keep it, as soon as others who are in the way let it."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._patience_s
+        leaving: list[Entry[M]] = []
+        try:
+            while True:
+                try:
+                    async with self._room:
+                        await self._make_room(entry)
+                        entry.reserved = True
+                        return
+                except Unavailable as error:
+                    if await self.make_way():
+                        continue
+                    if not isinstance(error, NoRoomYet) or loop.time() >= until_s:
+                        raise
+                leaving = leaving or self._turn_away(entry)
+                # Requests take no notice of who waits, for that would cost each of them.
+                await asyncio.sleep(LOOK_AGAIN_S)
+        finally:
+            for one in leaving:
+                if one.leaving is not None:
+                    one.leaving.set()
+                one.leaving = None
+
+    def _turn_away(self, entry: Entry[M]) -> list[Entry[M]]:
+        """Have models that are to go for another one take no new requests; return which."""
+        assert self._max_bytes is not None, "else there is room"
+        others = [one for one in self._entries.values() if one is not entry and takes_memory(one)]
+        residents = [
+            dataclasses.replace(self._resident(one), busy=one.leaving is not None or changes(one))
+            for one in others
+        ]
+        try:
+            victims = make_room(entry.name, entry.bytes, residents, self._max_bytes)
+        except Unavailable:  # enough are on their way already
+            return []
+        chosen = [self._entries[name] for name in victims]
+        for one in chosen:
+            one.leaving = asyncio.Event()
+        return chosen
+
+    async def _settle(self, entry: Entry[M], loaded: Loaded[M]) -> None:
         """Make room for what a model takes beyond what was reserved, or unload it again."""
         before, entry.bytes = entry.bytes, loaded.bytes or entry.bytes
         if entry.bytes <= before:
@@ -261,17 +272,17 @@ class Residency(Generic[M]):
             await self._gone([entry])
             raise
 
-    async def _make_room(self, entry: _Entry[M]) -> None:
+    async def _make_room(self, entry: Entry[M]) -> None:
         if self._max_bytes is None:
             return
-        others = [one for one in self._entries.values() if one is not entry and _takes_memory(one)]
+        others = [one for one in self._entries.values() if one is not entry and takes_memory(one)]
         residents = [self._resident(one) for one in others]
         victims = make_room(entry.name, entry.bytes, residents, self._max_bytes)
         if victims:
             logger.info("unloading %s, to make room for %s", ", ".join(victims), entry.name)
             await self._gone([self._entries[name] for name in victims])
 
-    async def _gone(self, entries: Iterable[_Entry[M]]) -> None:
+    async def _gone(self, entries: Iterable[Entry[M]]) -> None:
         """Unload models, and wait until they are; whoever is cancelled here stops only waiting."""
         leaving = []
         for entry in entries:
@@ -282,7 +293,7 @@ class Residency(Generic[M]):
         if leaving:
             await asyncio.wait(leaving)
 
-    async def _unload(self, entry: _Entry[M]) -> None:
+    async def _unload(self, entry: Entry[M]) -> None:
         assert entry.model is not None, "only what is loaded is unloaded"
         try:
             await self._unload_model(entry.name, entry.model)
@@ -293,7 +304,7 @@ class Residency(Generic[M]):
 
     # -- small things -----------------------------------------------------------------------------
 
-    def _known(self, name: str) -> _Entry[M]:
+    def _known(self, name: str) -> Entry[M]:
         if self._closed:
             raise _shutting_down()
         entry = self._entries.get(name)
@@ -301,25 +312,20 @@ class Residency(Generic[M]):
             raise NotFound(f"unknown model {name!r:.80}")
         return entry
 
-    def _leased(self, entry: _Entry[M], model: M) -> Lease[M]:
+    def _leased(self, entry: Entry[M], model: M) -> Lease[M]:
         self._uses += 1
         entry.last_used = self._uses
         return Lease(entry, model)
 
-    def _resident(self, entry: _Entry[M]) -> Resident:
-        busy = bool(entry.leases or entry.reserved or entry.unloading or entry.removed)
-        return Resident(entry.name, entry.bytes, entry.pinned, busy, entry.last_used)
+    def _resident(self, entry: Entry[M]) -> Resident:
+        busy = bool(entry.leases) or changes(entry)
+        held = entry.holds > 0
+        return Resident(entry.name, entry.bytes, entry.pinned, busy, entry.last_used, held)
 
 
-def _takes_memory(entry: _Entry[M]) -> bool:
-    return entry.model is not None or entry.reserved
+async def _nobody_makes_way() -> bool:
+    return False
 
 
 def _shutting_down() -> Unavailable:
     return Unavailable("the server is shutting down")
-
-
-def _release(entry: _Entry[M]) -> None:
-    entry.leases -= 1
-    if not entry.leases and entry.idle is not None:
-        entry.idle.set()

@@ -114,3 +114,13 @@ class Shelf:
         """Return the version of that number that has come furthest of those in memory."""
         same = [one for one in self.versions if one.number == number]
         return next((one for one in same if one.serving), same[-1] if same else None)
+
+
+async def make_way(shelves: Iterable[Shelf]) -> bool:
+    """Close a version that is only kept to go back to, and tell whether there was one."""
+    for shelf in shelves:
+        closing = None if shelf.swap is None else shelf.swap.let_kept_go()
+        if closing is not None:
+            await asyncio.wait({closing})
+            return True
+    return False

@@ -29,7 +29,6 @@ Rules:
    bring the bad version back. Nor does the version stay that one goes back from by an order.
 7. A version is closed once, after the requests that it has taken have been answered, or
    `drain_timeout_s` is over.
-
 8. While a commit is under way nothing else changes what answers: a rollback waits for it, and a
    probation that goes wrong meanwhile is of no matter, as its version is about to be replaced.
 
@@ -165,6 +164,25 @@ class ModelSwap(Generic[S, V]):
         if not isinstance(self._probation.see(fact, now_s), Continue):
             self._look()
 
+    def died(self, version: V) -> None:
+        """Take in that a worker process of a version has ended by itself, or hung."""
+        if self._probation is None or version is not self.served:
+            return
+        if not isinstance(self._probation.died(asyncio.get_running_loop().time()), Continue):
+            self._look()
+
+    def let_kept_go(self) -> asyncio.Task[None] | None:
+        """Close the version that is kept before its time is over, for others need its memory.
+
+        Returns:
+            What closes it; None where none is kept, or where it may be needed at any moment, as
+            during a probation.
+        """
+        if self._kept is None or self._probation is not None or self._committing is not None:
+            return None
+        version, self._kept = self._kept.version, None
+        return self._leave(version)
+
     async def close(self) -> None:
         """Give up what is being published, and close the version that is kept.
 
@@ -189,7 +207,7 @@ class ModelSwap(Generic[S, V]):
         async with self._one_by_one:
             order.progress(Gate.LOAD)
             loading = self._steps.load(order.source)
-            candidate = await _passed(Gate.LOAD, self._times.load_timeout_s, loading)
+            candidate = await passed(Gate.LOAD, self._times.load_timeout_s, loading)
             try:
                 numbers = await self._prove(order, candidate)
                 order.progress(Gate.SWAP)
@@ -205,14 +223,14 @@ class ModelSwap(Generic[S, V]):
     async def _prove(self, order: Order[S], candidate: V) -> Numbers:
         """Warm a candidate, and have it judged by the version that answers when that is over."""
         order.progress(Gate.WARM)
-        await _passed(Gate.WARM, self._times.warm_timeout_s, self._steps.warm(candidate))
+        await passed(Gate.WARM, self._times.warm_timeout_s, self._steps.warm(candidate))
         if order.proven:
             return {}
         order.progress(Gate.GOLDEN)
         while True:
             running = self.served
             judging = self._steps.judge(candidate, running)
-            numbers = await _passed(Gate.GOLDEN, self._times.golden_timeout_s, judging)
+            numbers = await passed(Gate.GOLDEN, self._times.golden_timeout_s, judging)
             if running is self.served:
                 return numbers
 
@@ -258,7 +276,10 @@ class ModelSwap(Generic[S, V]):
         self.served, self._kept, self._probation = after, None, None
         self._leave(before)
         logger.warning(
-            "model %s goes back to the version before: %s %s", self._name, cause, numbers
+            "model %s: the version before answers again (%s)%s",
+            self._name,
+            cause,
+            "".join(f"; {name} {_short(value)}" for name, value in numbers.items()),
         )
         self._steps.switched_back(Switched(before, after, cause, numbers, actor))
         return after
@@ -330,7 +351,11 @@ class ModelSwap(Generic[S, V]):
         return Unavailable("the server is shutting down; nothing was published")
 
 
-async def _passed(gate: Gate, timeout_s: float, step: Awaitable[T]) -> T:
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+async def passed(gate: Gate, timeout_s: float, step: Awaitable[T]) -> T:
     """Wait for a step, but not for ever.
 
     Raises:

@@ -31,7 +31,9 @@ async def in_thread(load: Callable[[], T], discard: Callable[[T], None], name: s
     """
     handed: concurrent.futures.Future[T] = concurrent.futures.Future()
     arrived = asyncio.wrap_future(handed)
-    threading.Thread(target=_load, args=(load, discard, handed), name=name, daemon=True).start()
+    thread = threading.Thread(target=_load, args=(load, discard, handed), name=name, daemon=True)
+    # By another thread: who starts one waits until it runs, and then for the interpreter's lock.
+    asyncio.get_running_loop().run_in_executor(None, _start, thread, handed)
     try:
         return await arrived
     except asyncio.CancelledError:
@@ -39,6 +41,14 @@ async def in_thread(load: Callable[[], T], discard: Callable[[T], None], name: s
             late = threading.Thread(target=discard, args=(handed.result(),), name=name)
             late.start()
         raise
+
+
+def _start(thread: threading.Thread, handed: concurrent.futures.Future[T]) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system gives no more threads
+        if handed.set_running_or_notify_cancel():
+            handed.set_exception(error)
 
 
 def _load(

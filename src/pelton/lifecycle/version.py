@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pelton.engine.model import Model, Watch
@@ -39,6 +40,7 @@ class Version:
         recent: what its latest requests showed.
         numbers: what was measured before it was switched to.
         watch: told of each request that it was given, every time that it is loaded.
+        died: told likewise when a worker process of it has ended by itself.
     """
 
     def __init__(self, source: Source) -> None:
@@ -50,6 +52,7 @@ class Version:
         self.recent = RecentFacts()
         self.numbers: Numbers = {}
         self.watch: Watch | None = None
+        self.died: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +68,8 @@ class Version:
         """Note that it is in memory now, as this model."""
         self.model = model
         model.watch = self.watch
+        if self.died is not None:
+            model.on_death(self.died)
 
     def move(self, *states: State) -> None:
         """Note how far it has come, state by state; where it is already, it stays.

@@ -1,6 +1,6 @@
 """Puts on record which version answers, and the version itself into its place, in the right order.
 
-    rename into place -> row of the version -> row of the swap -> (the caller switches)
+    rename into place -> rows of the version and of the swap -> (the caller switches)
 
 A server that is killed between two of these steps begins again with the version before: the swaps
 say who answers. What was renamed and has no row is set aside at the next start. If a row cannot be
@@ -49,6 +49,12 @@ class VersionStore(Protocol):
 
     def add(self, version: PublishedVersion, change: Change) -> None:
         """Keep a new version; Conflict where the model had it already."""
+        ...
+
+    def publish(
+        self, version: PublishedVersion, change: Change, swap: Swap, swap_change: Change
+    ) -> None:
+        """Keep a new version and that it answers now: both or neither; Conflict as `add`."""
         ...
 
     def set_state(
@@ -149,8 +155,7 @@ class VersionRecords:
         assert self._publisher is not None, "only publishing servers have staged versions"
         self._publisher.publish(staged)
         try:
-            self._add(staged, swap.actor, VersionState.PUBLISHED, "")
-            self.switched(swap)
+            self._published(staged, swap)
         except PeltonError:
             with contextlib.suppress(PeltonError):
                 self._publisher.quarantine(staged.model, staged.version)
@@ -167,10 +172,7 @@ class VersionRecords:
         """Put on record that another version is about to answer, or does already."""
         if self._store is None:
             return
-        before = None if swap.before is None else {"version": swap.before}
-        after = {"version": swap.after, "numbers": dict(swap.numbers)}
-        action = _ACTIONS[swap.cause]
-        self._store.add_swap(swap, self._change(swap.model, action, before, after, swap.actor))
+        self._store.add_swap(swap, self._switch_change(swap))
         if swap.cause in TAKEN_BACK and swap.before not in (None, swap.after):
             assert swap.before is not None
             state, why = VersionState.WITHDRAWN, why_taken_back(swap)
@@ -213,21 +215,23 @@ class VersionRecords:
     # -- rows ------------------------------------------------------------------------------------
 
     def _add(self, staged: Staged, actor: str, state: VersionState, reason: str) -> None:
-        if self._store is None:
-            return
-        row = PublishedVersion(
-            staged.model,
-            staged.version,
-            staged.manifest.digest,
-            state,
-            reason,
-            self.now(),
-            actor,
-        )
-        after = {"version": row.version, "digest": row.digest, "state": str(state)}
+        if self._store is not None:
+            self._store.add(*self._row(staged, actor, state, reason))
+
+    def _published(self, staged: Staged, swap: Swap) -> None:
+        if self._store is not None:
+            row, change = self._row(staged, swap.actor, VersionState.PUBLISHED, "")
+            self._store.publish(row, change, swap, self._switch_change(swap))
+
+    def _row(
+        self, staged: Staged, actor: str, state: VersionState, reason: str
+    ) -> tuple[PublishedVersion, Change]:
+        model, number, digest = staged.model, staged.version, staged.manifest.digest
+        row = PublishedVersion(model, number, digest, state, reason, self.now(), actor)
+        after = {"version": number, "digest": digest, "state": str(state)}
         if reason:
             after["reason"] = reason
-        self._store.add(row, self._change(row.model, _STATE_ACTIONS[state], None, after, actor))
+        return row, self._change(model, _STATE_ACTIONS[state], None, after, actor)
 
     def _set_state(
         self, model: str, version: int, state: VersionState, reason: str, actor: str
@@ -237,6 +241,11 @@ class VersionRecords:
         change = self._change(model, _STATE_ACTIONS[state], {"version": version}, after, actor)
         with contextlib.suppress(NotFound):  # it was laid there by hand
             self._store.set_state(model, version, state, reason, change)
+
+    def _switch_change(self, swap: Swap) -> Change:
+        before = None if swap.before is None else {"version": swap.before}
+        after = {"version": swap.after, "numbers": dict(swap.numbers)}
+        return self._change(swap.model, _ACTIONS[swap.cause], before, after, swap.actor)
 
     def _change(
         self,

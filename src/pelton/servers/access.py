@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelton.access.binding import check_binding
@@ -18,6 +19,8 @@ from pelton.access.rate_limit import RateLimiter
 from pelton.access.sessions import SESSION_S, Sessions
 from pelton.errors import InvalidRequest, SettingsError
 from pelton.records import Key
+from pelton.trusted.keys_file import KeysFile
+from pelton.trusted.verification import TrustedGate
 
 if TYPE_CHECKING:
     from pelton.access.redis_limit import RedisLimiter
@@ -40,6 +43,8 @@ class AccessOptions:
         anonymous_burst: how many of those requests may come at once; None for those of a second.
         rate_limit_redis: URL of a Redis that counts requests over all nodes; None for none.
         session_s: how long a session of the dashboard lasts, seconds.
+        allow_unsafe_pickle: whether signed objects of any class are taken.
+        trusted_keys_file: file with the keys that they are signed with.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +56,8 @@ class AccessOptions:
     anonymous_burst: int | None = None
     rate_limit_redis: str | None = None
     session_s: float = SESSION_S
+    allow_unsafe_pickle: bool = False
+    trusted_keys_file: str | None = None
 
 
 class Access:
@@ -59,18 +66,27 @@ class Access:
     Attributes:
         gate: lets requests through.
         shared_limit: counts requests over all nodes; None where each counts by itself.
+        trusted: decides on signed objects.
     """
 
-    def __init__(self, gate: Gate, required: bool, shared_limit: RedisLimiter | None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        required: bool,
+        shared_limit: RedisLimiter | None,
+        trusted: TrustedGate | None = None,
+    ) -> None:
         """Take in the parts.
 
         Args:
             gate: lets requests through.
             required: whether callers need a key even if there is none.
             shared_limit: counts requests over all nodes.
+            trusted: decides on signed objects; None for none from anybody.
         """
         self.gate = gate
         self.shared_limit = shared_limit
+        self.trusted = trusted or TrustedGate(None, 0.0)
         self._required = required
 
     def renew(self, keys: Iterable[Key]) -> None:
@@ -114,7 +130,8 @@ def make_access(
         ClientAddresses(options.trusted_proxies),
         _anonymous_rate(options),
     )
-    return Access(gate, options.require_keys, _shared_limit(options.rate_limit_redis))
+    limit = _shared_limit(options.rate_limit_redis)
+    return Access(gate, options.require_keys, limit, _trusted(options))
 
 
 def _anonymous_rate(options: AccessOptions) -> Rate | None:
@@ -129,26 +146,20 @@ def _anonymous_rate(options: AccessOptions) -> Rate | None:
         raise SettingsError(f"anonymous_requests_per_s: {error.message}") from None
 
 
+def _trusted(options: AccessOptions) -> TrustedGate:
+    if not options.allow_unsafe_pickle:
+        return TrustedGate(None, 0.0)
+    if options.trusted_keys_file is None:
+        raise SettingsError(
+            "allow_unsafe_pickle is on, and nothing says whose objects are taken; name the file "
+            "of signing keys by trusted_keys_file"
+        )
+    return TrustedGate(KeysFile(Path(options.trusted_keys_file)), time.time())
+
+
 def _shared_limit(url: str | None) -> RedisLimiter | None:
     if url is None:
         return None
     from pelton.access.redis_limit import RedisLimiter
 
     return RedisLimiter(url, time.monotonic)
-
-
-class _AnyHost(Hosts):
-    def check(self, host: str | None) -> None:
-        """Let every request pass."""
-
-
-def unguarded() -> Access:
-    """Return a gate that lets in everybody who may do without a key, by whatever name."""
-    gate = Gate(
-        Keyring(),
-        _AnyHost(""),
-        Sessions(tls=False),
-        RateLimiter(time.monotonic),
-        ClientAddresses(),
-    )
-    return Access(gate, required=False, shared_limit=None)

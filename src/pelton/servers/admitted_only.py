@@ -8,6 +8,7 @@ from pelton.access.scopes import find_route
 from pelton.errors import Code, InvalidRequest, NotFound, Unavailable
 from pelton.servers.http_head import joined
 from pelton.servers.origin import Origin
+from pelton.servers.refused_counts import RefusedCounts
 from pelton.servers.replies import Reply, error_reply, request_id
 
 if TYPE_CHECKING:
@@ -22,18 +23,26 @@ class AdmittedOnly:
     that the gate let the request in for, is not there.
     """
 
-    def __init__(self, app: Any, shared_limit: RedisLimiter | None) -> None:
+    def __init__(self, app: Any, shared_limit: RedisLimiter | None, refused: RefusedCounts) -> None:
         """Wrap an application.
 
         Args:
             app: the application.
             shared_limit: counts requests over all nodes; None where each counts by itself.
+            refused: counts who is refused here, or by the application.
         """
         self._app = app
         self._shared_limit = shared_limit
+        self._refused = refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
+
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self._refused.note(message["status"])
+            await send(message)
+
         origin: Origin = scope["state"]["origin"]
         refusal = _refusal(scope["method"], scope["path"], origin, scope)
         if refusal is None and self._shared_limit is not None and origin.caller.rate is not None:
@@ -44,9 +53,9 @@ class AdmittedOnly:
             except Unavailable as error:
                 refusal = error_reply(error, _id_of(scope))
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noted)
         else:
-            await _send(refusal, send)
+            await _send(refusal, noted)
 
 
 def _refusal(method: str, path: str, origin: Origin, scope: Any) -> Reply | None:

@@ -7,8 +7,9 @@ import asyncio
 from uvicorn.server import ServerState
 
 from pelton.errors import PeltonError
+from pelton.servers.gateway import Gateway
 from pelton.servers.http_reply import header_lines, response_pieces
-from pelton.servers.memory_budget import SMALL_BYTES, MemoryBudget
+from pelton.servers.memory_budget import SMALL_BYTES
 from pelton.servers.refusals import no_memory_for_answer
 from pelton.servers.replies import Reply, error_reply, new_request_id, request_id
 
@@ -35,6 +36,7 @@ class AnswerWriter:
         "_budget",
         "_of_all",
         "_of_all_lines",
+        "_refused",
         "_server_state",
         "_tls",
         "_transport",
@@ -43,11 +45,12 @@ class AnswerWriter:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, budget: MemoryBudget, server_state: ServerState
+        self, transport: asyncio.Transport, gateway: Gateway, server_state: ServerState
     ) -> None:
         self.paused = False
         self._transport = transport
-        self._budget = budget
+        self._budget = gateway.budget
+        self._refused = gateway.refused
         self._server_state = server_state
         self._untaken_bytes = 0
         # What every response carries, such as the date: the server makes a new list each second.
@@ -74,6 +77,8 @@ class AnswerWriter:
         """
         if reply.size > SMALL_BYTES and not self._budget.answer_fits(reply.size):
             reply = error_reply(no_memory_for_answer(), sent_id or new_request_id())
+        if reply.status > 400:
+            self._refused.note(reply.status)
         of_all = self._server_state.default_headers
         if of_all is not self._of_all:
             self._of_all, self._of_all_lines = of_all, header_lines(of_all)

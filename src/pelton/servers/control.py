@@ -21,6 +21,9 @@ from pelton.wire.status import code_of_http
 
 logger = logging.getLogger("pelton.control")
 
+Routes = APIRouter
+"""Routes of one subject, as the function `router` of a file `*_routes.py` makes them."""
+
 _DESCRIPTION = """
 Arrays in, answers out. Inference is `POST /v2/models/{model}/infer`
 ([Open Inference Protocol](https://github.com/kserve/open-inference-protocol), JSON or binary
@@ -56,7 +59,7 @@ def control_app(
     status: ServerStatus,
     inference: UnusualInference,
     regions: SharedRegions,
-    further: Iterable[APIRouter] = (),
+    further: Iterable[Routes] = (),
 ) -> FastAPI:
     """Build the application.
 

@@ -49,6 +49,10 @@ class Owner(Protocol):
     def control_refused(self, error: PeltonError) -> None:
         """The request breaks a limit or the protocol."""
 
+    def answers_early(self) -> bool:
+        """Return whether an answer ends the connection now, since the rest will not be read."""
+        ...
+
 
 @dataclass(slots=True)
 class _Received:
@@ -129,8 +133,16 @@ class ControlProtocol(HttpToolsProtocol):
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         charge = self._charge
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start" and self._owner.answers_early():
+                # Else a client would send its next request on a connection that is closed.
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
         try:
-            await self._application(scope, receive, send)
+            await self._application(scope, receive, told)
         finally:
             if charge is not None:
                 charge.end()

@@ -204,8 +204,12 @@ class ControlSide:
             return
         if not self._left:
             self._gate.control_done()
-        elif self._bound.is_upload:
+        elif self.answers_early():
             self._gate.linger()
+
+    def answers_early(self) -> bool:
+        """Return whether an answer ends the connection now, since the rest will not be read."""
+        return self._bound.is_upload and self._left > 0
 
     def control_closes(self) -> None:
         """The control side gives its last answer, or breaks it off."""

@@ -17,11 +17,12 @@ import urllib.parse
 import httptools
 
 from pelton.access.caller import NOBODY
-from pelton.access.gate import Gate, Pass
+from pelton.access.gate import Pass
 from pelton.access.keyring import Keyring
 from pelton.access.scopes import find_route
+from pelton.servers.access import Access
 from pelton.servers.http_head import RequestHead
-from pelton.servers.inference_call import InferenceCall
+from pelton.servers.inference_call import SIGNATURE, InferenceCall
 from pelton.servers.origin import Origin, peer_address
 
 _NOWHERE = Pass(NOBODY, "", None, math.inf)
@@ -31,17 +32,28 @@ _NOWHERE = Pass(NOBODY, "", None, math.inf)
 class Entrance:
     """The way in of one connection."""
 
-    __slots__ = ("_caller", "_gate", "_head", "_keyring", "_pass", "_peer", "_route", "_same_user")
+    __slots__ = (
+        "_caller",
+        "_gate",
+        "_head",
+        "_keyring",
+        "_pass",
+        "_peer",
+        "_route",
+        "_same_user",
+        "_trusted",
+    )
 
-    def __init__(self, gate: Gate, transport: asyncio.BaseTransport, same_user: bool) -> None:
+    def __init__(self, access: Access, transport: asyncio.BaseTransport, same_user: bool) -> None:
         """Take in who is at the other end.
 
         Args:
-            gate: decides.
+            access: decides.
             transport: the connection's.
             same_user: whether a process of the server's own user is at the other end.
         """
-        self._gate = gate
+        self._gate = access.gate
+        self._trusted = access.trusted
         self._peer = peer_address(transport)
         self._same_user = same_user
         self._head: RequestHead | None = None
@@ -59,7 +71,7 @@ class Entrance:
             arrived_s: when it came.
 
         Raises:
-            AccessDenied: who sends it is not known, or may not.
+            AccessDenied: who sends it is not known, or may not, or may not send signed objects.
             Unavailable: who sends it does so too often.
         """
         if head is not self._head or self._gate.keyring is not self._keyring:
@@ -81,6 +93,8 @@ class Entrance:
         passed = self._pass
         self._caller = gate.use(passed)
         self._route = passed.route
+        if SIGNATURE in head.headers:
+            self._trusted.may_send(self._caller)
         if passed.caller.rate is None and passed.ends_s == math.inf:
             self._keyring = gate.keyring
 

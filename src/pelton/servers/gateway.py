@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pelton.buffers import BufferPool
-from pelton.servers.access import Access, unguarded
+from pelton.servers.access import Access
 from pelton.servers.body_bounds import BodyBounds
 from pelton.servers.connections import ConnectionLimits, Connections
 from pelton.servers.http_head import HeadReader, RequestHead
 from pelton.servers.limited_door import Door, LimitedDoor
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.servers.refusals import body_too_large
+from pelton.servers.refused_counts import RefusedCounts
 
 SCRATCH_BYTES = 32 * 1024
 """Size of the memory into which heads are received; one for all connections."""
@@ -28,6 +29,7 @@ class Gateway:
         pool: where bodies are received; what it keeps idle should be within the budget's bound.
         budget: how much memory bodies and answers may take together.
         access: lets requests in.
+        refused: how many it has not let in.
         scratch: where heads are received; emptied before the next read of any connection.
         closing: whether each answer shall be the last on its connection.
     """
@@ -39,7 +41,7 @@ class Gateway:
         max_body_bytes: int,
         pool: BufferPool,
         budget: MemoryBudget,
-        access: Access | None = None,
+        access: Access,
         max_upload_bytes: int | None = None,
     ) -> None:
         """Take in what is shared.
@@ -50,10 +52,11 @@ class Gateway:
             max_body_bytes: size of a body.
             pool: where bodies are received.
             budget: how much memory bodies and answers may take together.
-            access: lets requests in; None for everybody.
+            access: lets requests in.
             max_upload_bytes: size of an uploaded file; None where nothing can be uploaded.
         """
-        self.access = access or unguarded()
+        self.access = access
+        self.refused = RefusedCounts()
         limit = self.access.shared_limit
         self.door = door if limit is None else LimitedDoor(door, limit)
         self.limits = limits

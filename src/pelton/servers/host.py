@@ -20,6 +20,7 @@ from pelton.servers.admitted_only import AdmittedOnly
 from pelton.servers.certificates import Certificates
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.gateway import Gateway
+from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
@@ -37,19 +38,23 @@ class Drainable(Protocol):
         ...
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What else is done at the ends of the server's life.
+    """What else is done at the ends of the server's life, on the event loop.
 
     Attributes:
-        opening: before the first request, on the event loop.
         ready: once requests are answered.
+        opening: before the first request.
         closing: after the last request.
     """
 
-    opening: Callable[[], Awaitable[None]]
     ready: Callable[[], None]
-    closing: Callable[[], Awaitable[None]]
+    opening: Callable[[], Awaitable[None]] = _nothing
+    closing: Callable[[], Awaitable[None]] = _nothing
 
 
 LAST_WRITES_S = 2
@@ -96,16 +101,9 @@ class Host(uvicorn.Server):
         strangers = functools.partial(gate, lambda _transport: False)
         if self._certificates is None:
             return await loop.create_server(strangers, sock=listener, backlog=BACKLOG)
-        limits = self._gateway.limits
-        return await loop.create_server(
-            strangers,
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=self._certificates.context,
-            ssl_handshake_timeout=limits.head_timeout_s,
-            # It counts from the last answer on, which a slow client may still be taking.
-            ssl_shutdown_timeout=limits.send_timeout_s,
-        )
+        context = self._certificates.context
+        hands = functools.partial(Handshake, self._gateway, self.server_state, context, strangers)
+        return await loop.create_server(hands, sock=listener, backlog=BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in an orderly way at the first signal, at once at the second."""
@@ -178,7 +176,7 @@ def make_host(
         certificates: by which TCP is served with TLS; None for plain TCP.
     """
     config = uvicorn.Config(
-        AdmittedOnly(app, gateway.access.shared_limit),
+        AdmittedOnly(app, gateway.access.shared_limit, gateway.refused),
         http="httptools",
         loop="uvloop",
         ws="none",

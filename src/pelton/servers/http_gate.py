@@ -86,7 +86,7 @@ class HttpGate(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take in a new connection, unless there are too many."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        self._writer = AnswerWriter(self._transport, self._gateway.budget, self._server_state)
+        self._writer = AnswerWriter(self._transport, self._gateway, self._server_state)
         self._writer.bound_buffer()
         if not self._gateway.connections.admit(self):
             self._writer.tell(too_many_connections())
@@ -94,7 +94,7 @@ class HttpGate(asyncio.BufferedProtocol):
             self._transport.close()
             return
         same_user = self._is_same_user(transport)
-        self._entrance = Entrance(self._gateway.access.gate, transport, same_user)
+        self._entrance = Entrance(self._gateway.access, transport, same_user)
         self._register.add(self)
         self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
 

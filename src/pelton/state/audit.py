@@ -51,6 +51,14 @@ class Audit:
         """
         self.along(change, lambda _connection: None)
 
+    def within(self, connection: Connection, change: Change) -> None:
+        """Append one more change, in the transaction of another that `along` runs.
+
+        Raises:
+            InvalidRequest: a value cannot be kept.
+        """
+        insert_new(connection, changes, {"token": uuid.uuid4().hex, **_values(change)})
+
     def along(self, change: Change, work: Callable[[Connection], T]) -> T:
         """Run a transaction and append the change it makes: both or neither, and once.
 

@@ -18,6 +18,9 @@ from pelton.state.tables import exposures
 MAX_UNIT_CHARACTERS = 256
 """A longer unit is kept as its hash, since an index has no room for it."""
 
+_PORTION_ROWS = 20_000
+"""As many are deleted in one transaction, which takes a fraction of a second."""
+
 
 class ExposureStore:
     """The first exposure of each unit in each experiment: on a route, with a salt.
@@ -96,8 +99,21 @@ class ExposureStore:
         Raises:
             Unavailable: the database is busy or away.
         """
-        old = delete(exposures).where(exposures.c.at_s < than_s)
-        return self._database.write(lambda c: c.execute(old).rowcount)
+        deleted = 0
+        while True:
+            portion = self._database.write(lambda c: _delete_some(c, than_s))
+            deleted += portion
+            if portion < _PORTION_ROWS:
+                return deleted
+
+
+def _delete_some(connection: Connection, than_s: float) -> int:
+    """Delete the oldest, about so many that no other server has to wait for it."""
+    at_s = exposures.c.at_s
+    oldest = select(at_s).where(at_s < than_s).order_by(at_s)
+    last_s = connection.execute(oldest.offset(_PORTION_ROWS - 1).limit(1)).scalar()
+    some = at_s < than_s if last_s is None else at_s <= last_s
+    return connection.execute(delete(exposures).where(some)).rowcount
 
 
 def _values(exposure: Exposure) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine, event
 
 from pelton.errors import SettingsError
 
@@ -14,6 +14,9 @@ _LEAST_CONNECT_TIMEOUT_S = 2
 
 _STATEMENT_TIMEOUT_S = 60
 """No statement of ours takes longer; one that does is stuck."""
+
+_SILENT_S = 5.0
+"""Beyond the wait for locks: after that, a server that says nothing counts as away."""
 
 
 def open_server(url: URL, wait_s: float) -> Engine:
@@ -28,18 +31,29 @@ def open_server(url: URL, wait_s: float) -> Engine:
     """
     try:
         import psycopg  # noqa: F401 - SQLAlchemy imports it by name; only here it can be missed
+
+        from pelton.state.postgres_connection import BoundedConnection
     except ImportError as error:
         raise SettingsError(
             "a database URL for PostgreSQL needs psycopg; "
             "install it: pip install 'pelton[postgres]'"
         ) from error
+
+    class Connection(BoundedConnection):
+        patience_s = wait_s + _SILENT_S
+
+    def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        return Connection.connect(*arguments, **parameters)
+
     defaults = _connection_defaults(wait_s).items()
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={name: value for name, value in defaults if name not in url.query},
         pool_timeout=wait_s,
         hide_parameters=True,
     )
+    event.listen(engine, "do_connect", connect)
+    return engine
 
 
 def _connection_defaults(wait_s: float) -> dict[str, Any]:

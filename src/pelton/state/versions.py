@@ -61,9 +61,25 @@ class VersionStore:
 
         def work(connection: Connection) -> None:
             generations.bump(connection, _SUBJECT)
-            if not insert_new(connection, versions, asdict(version)):
-                raise Conflict(f"{version.model} has or had a version {version.version} already")
-            _use_number(connection, version.model, version.version)
+            _insert_version(connection, version)
+
+        self._audit.along(change, work)
+
+    def publish(
+        self, version: PublishedVersion, change: Change, swap: Swap, swap_change: Change
+    ) -> None:
+        """Keep a new version and that it answers now: both or neither.
+
+        Raises:
+            Conflict: the model has or had this version already.
+            Unavailable: the database is busy, away or full.
+        """
+
+        def work(connection: Connection) -> None:
+            generations.bump(connection, _SUBJECT)
+            _insert_version(connection, version)
+            connection.execute(insert(connection, swaps).values(asdict(swap)))
+            self._audit.within(connection, swap_change)
 
         self._audit.along(change, work)
 
@@ -167,6 +183,12 @@ class VersionStore:
             Unavailable: the database is busy or away.
         """
         return self._database.read(lambda c: generations.current(c, _SUBJECT))
+
+
+def _insert_version(connection: Connection, version: PublishedVersion) -> None:
+    if not insert_new(connection, versions, asdict(version)):
+        raise Conflict(f"{version.model} has or had a version {version.version} already")
+    _use_number(connection, version.model, version.version)
 
 
 def _use_number(connection: Connection, model: str, version: int) -> None:

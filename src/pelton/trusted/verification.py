@@ -18,10 +18,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from pelton.errors import AccessDenied, Code, Unavailable
-from pelton.records import Key, Scope
+from pelton.records import Scope
 from pelton.trusted.keys_file import KeysFile
 from pelton.trusted.nonces import CAPACITY, Nonces, Use
 from pelton.trusted.signing import Signature, SignedFields, digest_of
@@ -38,6 +38,18 @@ REFUSED = (
     "the signature of this request is missing, wrong, too old, or was used before; sign each try "
     "anew, over what is sent, and see that the clock is right"
 )
+
+
+class Caller(Protocol):
+    """Who sends a request, as its API key has told already."""
+
+    @property
+    def key_id(self) -> str:
+        """Id of the API key; empty for none."""
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What it may do."""
 
 
 class TrustedGate:
@@ -63,11 +75,11 @@ class TrustedGate:
         self._wall_clock = wall_clock
         self._nonces = Nonces(started_s + AHEAD_S, capacity)
 
-    def may_send(self, caller: Key | None) -> None:
+    def may_send(self, caller: Caller) -> None:
         """Check all that can be checked without the request's body.
 
         Args:
-            caller: the API key that the request came with, already checked; None for none.
+            caller: who sends it.
 
         Raises:
             AccessDenied: the mode is off, or the key may not do this; both `FORBIDDEN`.
@@ -76,14 +88,15 @@ class TrustedGate:
             raise AccessDenied(
                 "signed objects are not taken: this server's settings file does not allow them"
             )
-        if caller is None or Scope.PICKLE_UNSAFE not in caller.scopes:
+        if not caller.key_id or Scope.PICKLE_UNSAFE not in caller.scopes:
             raise AccessDenied(
-                f"this key may not send signed objects: it lacks the scope {Scope.PICKLE_UNSAFE}"
+                f"signed objects need an API key with the scope {Scope.PICKLE_UNSAFE}"
+                + (", which this key does not have" if caller.key_id else "")
             )
 
     def admit(
         self,
-        caller: Key | None,
+        caller: Caller,
         signature: str | None,
         method: str,
         path: str,
@@ -111,14 +124,13 @@ class TrustedGate:
             Unavailable: the signature holds, but it could not be told whether it was used before.
         """
         self.may_send(caller)
-        assert caller is not None
         assert self._keys is not None
         found = None if signature is None else Signature.parse(signature)
         if found is None:
             _refuse(log_id, "there is none" if signature is None else "it has no known form")
         key = self._keys.find(found.key)
-        if key is None or key.client != caller.id:
-            _refuse(log_id, f"API key {caller.id!r:.80} has no signing key {found.key!r}")
+        if key is None or key.client != caller.key_id:
+            _refuse(log_id, f"API key {caller.key_id!r:.80} has no signing key {found.key!r}")
         now_s = self._wall_clock()
         if not now_s - WINDOW_S <= found.time_s <= now_s + AHEAD_S:
             _refuse(log_id, f"its time is {found.time_s - now_s:+.1f} s from now")
@@ -137,9 +149,9 @@ class TrustedGate:
             logger.error("request %s: more signed requests than can be remembered", log_id)
             raise Unavailable("too many signed requests within a minute; try again", WINDOW_S)
         floor_s = self._nonces.floor_s
-        if use is Use.TOO_OLD and now_s <= floor_s:
-            # Nobody could sign anything better now: the server has just started, or its clock
-            # was put back.
+        if use is Use.TOO_OLD and math.floor(now_s) <= floor_s:
+            # Nobody could sign anything better in this second: the server has just started, or
+            # its clock was put back.
             raise Unavailable(
                 "signed requests are not taken yet: it is not known which were used before; "
                 "sign it again a little later",

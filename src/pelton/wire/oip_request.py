@@ -100,8 +100,7 @@ def decode_request(
     shared = regions is not None
     # What lies in shared memory leaves nothing in the body that differs from one to the next.
     remembered = (header_bytes is not None or shared) and len(head) <= REMEMBERED_HEADER_BYTES
-    read = _remembered_header if remembered else _read_header
-    header = read(head, len(tail), limits, shared)
+    header = (_remembered_header if remembered else _read_header)(head, len(tail), limits, shared)
     if header.fits is not metadata:
         _check_against_model(header, metadata)
     request = InferRequest(

@@ -315,6 +315,15 @@ async def test_threads_and_seeds_are_set_before_the_model_is_imported(start) -> 
     assert (await ask(two))["output"] == first
 
 
+async def test_the_servers_own_settings_are_not_handed_to_a_model(start, monkeypatch) -> None:
+    monkeypatch.setenv("PELTON_DATABASE_URL", "postgresql://me:word@db/x")
+    monkeypatch.setenv("ROBOT_ARMS", "2")
+    worker = start("def model_inference(obs):\n    return sorted(os.environ)\n")
+    names = (await ask(worker))["output"]
+    assert "ROBOT_ARMS" in names
+    assert not [name for name in names if name.startswith("PELTON_")]
+
+
 def test_a_model_is_warm_before_it_is_ready(start) -> None:
     x = TensorSpec("x", "FP32", (-1, 2))
     code = """

@@ -8,6 +8,7 @@ as soon as it is taken.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import threading
@@ -76,14 +77,15 @@ class SingleUse:
         Raises:
             LoadFailed: the model lies in a folder that is to be hidden from it.
         """
-        self._spec = spec
+        # Absolute, since workers run in a folder of their own.
+        self._spec = dataclasses.replace(spec, path=spec.path.absolute())
         self._options = options
         self._terms = terms or SingleUseTerms()
         self._changed = threading.Condition()
         self._ready: list[_Ready] = []
         self._starting = 0
         self._waiting = 0
-        self._failures = 0
+        self._begun = self._in_vain = 0  # numbers of the last start, and of the last that failed
         self._trouble = ""
         self._loading: set[SingleUseChild] = set()
         self._running: set[SingleUseChild] = set()
@@ -92,7 +94,8 @@ class SingleUse:
         if any(_holds(path, needed) for path in self._terms.hidden):
             raise LoadFailed(
                 f"model {spec.name!r} cannot take signed objects: it lies in a folder that is "
-                "hidden from them"
+                "hidden from them; keep the signing keys, the key of TLS and the state in "
+                "folders of their own"
             )
         sockets = () if _holds(SOCKETS, needed) else (SOCKETS,)
         self._hidden = tuple(str(Path(each).resolve()) for each in (*self._terms.hidden, *sockets))
@@ -153,13 +156,18 @@ class SingleUse:
                 self._running.remove(ready.child)
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """End all workers, and wait for that. Requests under way fail; new ones are refused."""
+    def give_up(self) -> None:
+        """Have all workers end soon. Requests under way fail; new ones are refused."""
         with self._changed:
             self._closed = True
             for child in self._running | self._loading:
                 child.end_soon()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all workers as `give_up` does, and wait for that."""
+        self.give_up()
+        with self._changed:
             self._changed.wait_for(lambda: not (self._starting or self._running), 2 * PATIENCE_S)
             spares, self._ready = self._ready, []
         for spare in spares:
@@ -173,7 +181,11 @@ class SingleUse:
             if len(self._running) + self._waiting >= self._terms.most_at_once:
                 raise Unavailable("too many signed objects are being worked on", RETRY_S)
             while True:
-                self._wait_for_one(until_s)
+                self._waiting += 1
+                try:
+                    self._wait_for_one(until_s)
+                finally:
+                    self._waiting -= 1
                 ready = self._ready.pop()
                 self._start_more()
                 if ready.child.alive:
@@ -182,31 +194,32 @@ class SingleUse:
                 ready.child.finish()
 
     def _wait_for_one(self, until_s: float) -> None:
-        """Wait, with the lock held, until a worker is ready."""
-        failures = self._failures
-        self._waiting += 1
-        try:
-            while True:
-                if self._closed:
-                    raise Unavailable(f"model {self._spec.name!r} is being closed", RETRY_S)
-                if self._ready:
-                    return
-                if self._failures > failures:
-                    raise LoadFailed(self._trouble)
-                self._start_more()
-                if not self._changed.wait(until_s - time.monotonic()):
-                    raise self._too_late()
-        finally:
-            self._waiting -= 1
+        """Wait, with the lock held, until a worker is ready.
+
+        One that was being started before may fail for what has been mended meanwhile.
+        """
+        begun = self._begun
+        while True:
+            if self._closed:
+                raise Unavailable(f"model {self._spec.name!r} is being closed", RETRY_S)
+            if self._ready:
+                return
+            if self._in_vain > begun:
+                raise LoadFailed(self._trouble)
+            self._start_more()
+            if not self._changed.wait(until_s - time.monotonic()):
+                raise self._too_late()
 
     def _start_more(self) -> None:
         """Have one worker for each request that waits, and one to spare."""
         while not self._closed and len(self._ready) + self._starting <= self._waiting:
             self._starting += 1
+            self._begun += 1
             name = f"single-use-{self._spec.name}"
-            threading.Thread(target=self._load, name=name, daemon=True).start()
+            args = (self._begun,)
+            threading.Thread(target=self._load, args=args, name=name, daemon=True).start()
 
-    def _load(self) -> None:
+    def _load(self, number: int) -> None:
         """Start a worker, in a thread of its own."""
         ready, trouble = None, ""
         try:
@@ -217,7 +230,7 @@ class SingleUse:
         with self._changed:
             self._starting -= 1
             if ready is None:
-                self._failures += 1
+                self._in_vain = max(self._in_vain, number)
                 self._trouble = trouble
             else:
                 self._ready.append(ready)

@@ -23,7 +23,8 @@ import numpy as np
 from pelton.arena import Arena
 from pelton.errors import InvalidRequest, LoadFailed
 from pelton.runtimes.contract import RuntimeOptions
-from pelton.runtimes.process.channel import MESSAGE_BYTES, OUTBOX, Channel, Message
+from pelton.runtimes.process.channel import OUTBOX, Channel, Message
+from pelton.runtimes.process.child import handed_sockets
 from pelton.runtimes.process.confinement import Bounds
 from pelton.runtimes.process.output import Output
 from pelton.runtimes.process.records import metadata_of, spec_told, told
@@ -70,8 +71,8 @@ class SingleUseChild:
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed:
             self._folder = tempfile.mkdtemp(prefix="pelton-")
             undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            ours, theirs = _sockets(undo, handed)
-            self._lifeline, lifeline = _sockets(undo, handed)
+            ours, theirs = handed_sockets(undo, handed)
+            self._lifeline, lifeline = handed_sockets(undo, handed)
             output, printed = os.pipe()
             undo.callback(os.close, output)
             handed.callback(os.close, printed)
@@ -201,19 +202,6 @@ class SingleUseChild:
 
 
 _COMMAND = (sys.executable, "-P", "-m", "pelton.runtimes.process.single_use_keeper")
-
-
-def _sockets(
-    undo: contextlib.ExitStack, handed: contextlib.ExitStack
-) -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair()
-    undo.callback(ours.close)
-    handed.callback(theirs.close)
-    for sock in (ours, theirs):
-        # One message must fit, else a send of it would be cut in two.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MESSAGE_BYTES)
-    ours.setblocking(False)
-    return ours, theirs
 
 
 def _widened(bounds: Bounds) -> Bounds:
