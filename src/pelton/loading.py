@@ -128,10 +128,10 @@ class Loader:
         """
         work = [_Wanted(spec) for spec in specs]
         apart = deque(one for one in work if self._is_apart(one.spec))
-        for _ in range(min(MOST_AT_ONCE, len(apart))):
-            # Daemons: a model that hangs must not keep Ctrl-C from ending the server.
-            threading.Thread(target=self._settle_all, args=(apart,), daemon=True).start()
         try:
+            for _ in range(min(MOST_AT_ONCE, len(apart))):
+                # Daemons: a model that hangs must not keep Ctrl-C from ending the server.
+                threading.Thread(target=self._settle_all, args=(apart,), daemon=True).start()
             self._settle_all(deque(one for one in work if not self._is_apart(one.spec)))
             return [_outcome(one.loaded) for one in work]
         except BaseException:
