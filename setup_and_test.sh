@@ -7,21 +7,43 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
 
 # What single tests drive besides Python; without it these are skipped, and say so.
-DEBIAN_PACKAGES="chromium openssl"
+DEBIAN_PACKAGES=(chromium openssl redis-server postgresql)
+
+what_needs() {
+    case "$1" in
+        chromium) echo "pages in a browser" ;;
+        openssl) echo "TLS" ;;
+        redis-server) echo "the result cache and rate limits in Redis" ;;
+        postgresql) echo "the state in PostgreSQL" ;;
+    esac
+}
+
+is_installed() {
+    local state
+    state="$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" || return
+    [[ "$state" == installed ]]
+}
 
 install_debian_packages() {
-    command -v dpkg >/dev/null && command -v apt-get >/dev/null || return 0
-    # shellcheck disable=SC2086  # a list of words
-    dpkg --status $DEBIAN_PACKAGES >/dev/null 2>&1 && return
-    if ((EUID)); then
-        say "some tests are skipped without: sudo apt-get install $DEBIAN_PACKAGES"
-        return
+    command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || return 0
+    local package missing=()
+    for package in "${DEBIAN_PACKAGES[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID == 0)); then
+        say "installing Debian's ${missing[*]}, which some tests drive"
+        apt-get update --quiet=2 >/dev/null </dev/null || true
+        # One by one: a package that a distribution lacks shall not keep the others away.
+        for package in "${missing[@]}"; do
+            DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
+                --no-install-recommends "$package" >/dev/null </dev/null || true
+        done
     fi
-    say "installing Debian's $DEBIAN_PACKAGES, for the tests in a browser and with TLS"
-    # shellcheck disable=SC2086
-    { apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends \
-        $DEBIAN_PACKAGES; } >/dev/null </dev/null ||
-        say "that failed (see above), so some tests are skipped"
+    for package in "${missing[@]}"; do
+        is_installed "$package" && continue
+        say "tests of $(what_needs "$package") are skipped without: sudo apt-get install $package"
+    done
 }
 
 install_torch() {

@@ -44,7 +44,7 @@ ROUND = 500
 PATIENCE_S = 5.0
 """The server's own time-outs are a fifth of it."""
 
-STATUSES = {100, 200, 206, 304, 400, 404, 405, 408, 413, 414, 415, 416, 431, 500, 503}
+STATUSES = {100, 200, 206, 304, 400, 403, 404, 405, 408, 413, 414, 415, 416, 431, 500, 503}
 ALLOWED_GROWTH_BYTES = 96 * 2**20
 """What the C library's arenas may still grow by once they have seen a third of the requests."""
 
@@ -219,6 +219,7 @@ def main() -> int:
         "--port",
         port,
         "--max-connections=64",
+        "--allowed-hosts=a",
     ]
     command += [f"--{name}-timeout-s={patience}" for name in ("head", "body", "send", "idle")]
     with tempfile.TemporaryDirectory() as folder:

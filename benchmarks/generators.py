@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,20 +34,27 @@ class Answers:
         latency_s: from then to its answer's last byte; float64 [requests].
         status: HTTP's; 0 where no answer came; int64 [requests].
         first: the body of the first answer ever.
+        start_s: the start, on the monotonic clock, seconds.
+        body: which of `bodies` each was answered with, -1 where there was no answer; int64
+            [requests], or empty where bodies were not kept.
+        bodies: each body once.
     """
 
     due_s: npt.NDArray[np.float64]
     latency_s: npt.NDArray[np.float64]
     status: npt.NDArray[np.int64]
     first: bytes
+    start_s: float = 0.0
+    body: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    bodies: tuple[bytes, ...] = ()
 
     def between(self, begin_s: float, end_s: float) -> Answers:
         """Return those that were due in a span of time."""
-        return self._where((self.due_s >= begin_s) & (self.due_s < end_s))
+        return self.where((self.due_s >= begin_s) & (self.due_s < end_s))
 
     def with_status(self, status: int) -> Answers:
         """Return those that were answered so."""
-        return self._where(self.status == status)
+        return self.where(self.status == status)
 
     def answered_per_s(self, begin_s: float, end_s: float, status: int = OK) -> float:
         """Return how many answers of one kind arrived per second of a span of time."""
@@ -78,8 +85,15 @@ class Answers:
             },
         }
 
-    def _where(self, chosen: npt.NDArray[np.bool_]) -> Answers:
-        return Answers(self.due_s[chosen], self.latency_s[chosen], self.status[chosen], self.first)
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Answers:
+        """Return those that are chosen."""
+        return replace(
+            self,
+            due_s=self.due_s[chosen],
+            latency_s=self.latency_s[chosen],
+            status=self.status[chosen],
+            body=self.body[chosen] if len(self.body) else self.body,
+        )
 
 
 class Generators:
@@ -116,9 +130,23 @@ class Generators:
             command: list[str | Path] = [*program, str(self._port), self._framing, file]
             self._clients.append(self._stack.enter_context(Client(command, log, piped=True)))
 
-    def closed(self, connections: int, seconds: float, processes: int = 1) -> Answers:
-        """Have each connection ask again as soon as it is answered."""
-        return self._order(connections, processes, [{"seconds": seconds}] * processes)
+    def closed(
+        self,
+        connections: int,
+        seconds: float,
+        processes: int = 1,
+        stamp: int | None = None,
+    ) -> Answers:
+        """Have each connection ask again as soon as it is answered.
+
+        Args:
+            connections: requests under way.
+            seconds: for how long.
+            processes: generators that share the load.
+            stamp: where four bytes of the request become another float32 each time; one process.
+        """
+        shares: list[dict[str, Any]] = [{"seconds": seconds, "stamp": stamp}] * processes
+        return self._order(connections, processes, shares)
 
     def open(
         self,
@@ -126,6 +154,7 @@ class Generators:
         connections: int,
         seed: int,
         processes: int = 1,
+        bodies: bool = False,
     ) -> Answers:
         """Send at moments drawn beforehand, whatever the server does.
 
@@ -134,11 +163,13 @@ class Generators:
             connections: most requests under way.
             seed: of the moments.
             processes: generators that share the load; several Poisson streams make one.
+            bodies: whether the bodies of all answers are kept, each once.
         """
         shares = [
             {
                 "phases": [(rate / processes, seconds) for rate, seconds in phases],
                 "seed": seed + SEED_STEP * number,
+                "bodies": bodies,
             }
             for number in range(processes)
         ]
@@ -154,9 +185,22 @@ class Generators:
         for client, share in zip(used, shares, strict=True):
             client.tell(common | share)
         parts = [client.answer() for client in used]
-        return Answers(
-            np.concatenate([part["due_us"] for part in parts]) / 1e6,
-            np.concatenate([part["latency_us"] for part in parts]) / 1e6,
-            np.concatenate([part["status"] for part in parts]).astype(np.int64),
-            base64.b64decode(parts[0]["first"]),
-        )
+        return _together(parts)
+
+
+def _together(parts: Sequence[dict[str, Any]]) -> Answers:
+    """Return what several generators counted, which began together, as one."""
+    body, bodies = [], []
+    for part in parts:
+        numbers = np.array(part["body"], np.int64)
+        body.append(np.where(numbers < 0, -1, numbers + len(bodies)))
+        bodies += [base64.b64decode(text) for text in part["bodies"]]
+    return Answers(
+        np.concatenate([part["due_us"] for part in parts]) / 1e6,
+        np.concatenate([part["latency_us"] for part in parts]) / 1e6,
+        np.concatenate([part["status"] for part in parts]).astype(np.int64),
+        base64.b64decode(parts[0]["first"]),
+        parts[0]["start_ns"] / 1e9,
+        np.concatenate(body),
+        tuple(bodies),
+    )

@@ -17,7 +17,7 @@ import sys
 import environments
 import machine
 import report
-from scenarios import batching, cnn, overload, payload, small, startup
+from scenarios import batching, cnn, costs, overload, payload, small, startup, swap
 
 SCENARIOS = {
     "small": small.run,
@@ -26,6 +26,8 @@ SCENARIOS = {
     "batching": batching.run,
     "overload": overload.run,
     "startup": startup.run,
+    "swap": swap.run,
+    "costs": costs.run,
 }
 
 

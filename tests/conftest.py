@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.postgres import postgres as postgres  # a fixture
 from support_server import ServerProcess
 
 Serve = Callable[..., ServerProcess]

@@ -33,7 +33,10 @@ ENDED_TIMEOUT_S = 5.0
 """For the log's last lines to arrive once the process is gone."""
 
 # Both lines that it writes when it is ready, so that no signal comes between them.
-_SERVING = re.compile(r"serving .* at (http://\S+?:(\d+))( and at \S+)? \(API.*\n.*try it: .*\n")
+# Where there is no model yet, there is nothing to try.
+_SERVING = re.compile(
+    r"serving (?=no model yet |.*\n.*try it: .*\n).* at (https?://\S+?:(\d+))( and at \S+)? \(API.*\n"
+)
 
 
 class ServerProcess:
@@ -70,7 +73,8 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=clean_environment(env),
+            # Raw requests of tests call it by this name, which is not its own.
+            env=clean_environment({"PELTON_ALLOWED_HOSTS": "test,a", **(env or {})}),
             encoding="utf-8",
             errors="backslashreplace",
         )

@@ -11,7 +11,12 @@ The first is a closed loop, the second an open one with Poisson arrivals; `start
 on the monotonic clock, at which it begins, so that several generators begin together. Each is
 answered with one line: lists with when each request was due (microseconds after the start), how
 long its answer took from then on, and the status; 0 stands for no answer. `first` is the body of
-the first answer that came, in base 64.
+the first answer that came, in base 64, and `start_ns` the moment at which it began.
+
+With `"bodies": true` it also keeps which body each request was answered with: `body` is a list of
+indices into `bodies`, which holds each body once, in base 64; -1 stands for no answer. With
+`"stamp": OFFSET` the four bytes at that place of the request become a float32 that counts the
+requests, so that no two of them ask the same.
 
 It sleeps until the next moment by `select` on the selector itself, which, unlike the selector's own
 waiting, is not rounded to milliseconds. One process sends some 40,000 small requests per
@@ -25,6 +30,7 @@ import gc
 import json
 import select
 import selectors
+import struct
 import sys
 import time
 from pathlib import Path
@@ -36,6 +42,9 @@ from framing import FRAMINGS, Framing
 
 PATIENCE_NS = 10_000_000_000
 POLL_S = 0.05
+
+Answered = tuple[int, int, int, int]
+"""When a request was due and when it was answered, nanoseconds; its status; number of its body."""
 
 
 class Generator:
@@ -49,7 +58,10 @@ class Generator:
         self._selector = selectors.DefaultSelector()
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._answers: list[tuple[int, int, int]] = []
+        self._answers: list[Answered] = []
+        self._stamp: int | None = None
+        self._stamped = 0
+        self.bodies: dict[bytes, int] | None = None
         self.first = b""
 
     def connect(self, count: int) -> None:
@@ -59,7 +71,17 @@ class Generator:
         while len(self._idle) < count:
             self._idle.append(Connection(self._address, self._framing, self._selector))
 
-    def drive(self, arrivals: Arrivals, count: int) -> list[tuple[int, int, int]]:
+    def prepare(self, stamp: int | None, bodies: bool) -> None:
+        """Say what is done with requests and answers from now on.
+
+        Args:
+            stamp: where in a request its number is written; None for nowhere.
+            bodies: whether the bodies of answers are kept, each once.
+        """
+        self._stamp = stamp
+        self.bodies = {} if bodies else None
+
+    def drive(self, arrivals: Arrivals, count: int) -> list[Answered]:
         """Send until the arrivals are over and answered, or patience ends.
 
         Args:
@@ -67,7 +89,7 @@ class Generator:
             count: connections to use.
 
         Returns:
-            (due, answered, status) of each request; the times in nanoseconds.
+            What became of each request.
         """
         self._answers = []
         spare, self._idle = self._idle[count:], self._idle[:count]
@@ -93,7 +115,7 @@ class Generator:
                 break
             connection = self._idle.pop()
             self._busy.add(connection)
-            connection.send(self._request, due_ns)
+            connection.send(self._next_request(), due_ns)
             now_ns = time.monotonic_ns()
         return now_ns
 
@@ -115,11 +137,26 @@ class Generator:
                 connection.reopen()
 
     def _record(self, connection: Connection, status: int) -> None:
-        self._answers.append((connection.due_ns, time.monotonic_ns(), status))
+        at_ns = time.monotonic_ns()
+        self._answers.append((connection.due_ns, at_ns, status, self._number(connection, status)))
         self._busy.remove(connection)
         self._idle.append(connection)
         if not self.first:
             self.first = connection.body
+
+    def _next_request(self) -> memoryview:
+        if self._stamp is None:
+            return self._request
+        self._stamped += 1
+        request = bytearray(self._request)
+        struct.pack_into("<f", request, self._stamp, self._stamped)
+        return memoryview(request)
+
+    def _number(self, connection: Connection, status: int) -> int:
+        """Return the number of the body that a request was answered with; -1 for none."""
+        if self.bodies is None or status == LOST:
+            return -1
+        return self.bodies.setdefault(connection.body, len(self.bodies))
 
     def _abandon(self) -> None:
         for connection in list(self._busy):
@@ -130,6 +167,7 @@ class Generator:
 def obey(generator: Generator, order: dict[str, Any]) -> dict[str, Any]:
     """Carry out one order."""
     generator.connect(order["connections"])
+    generator.prepare(order.get("stamp"), order.get("bodies", False))
     start_ns = max(order["start_ns"], time.monotonic_ns())
     arrivals: Arrivals
     if "phases" in order:
@@ -141,10 +179,13 @@ def obey(generator: Generator, order: dict[str, Any]) -> dict[str, Any]:
     answers = generator.drive(arrivals, order["connections"])
     gc.enable()
     return {
-        "due_us": [(due - start_ns) // 1000 for due, _, _ in answers],
-        "latency_us": [(answered - due) // 1000 for due, answered, _ in answers],
-        "status": [status for _, _, status in answers],
+        "start_ns": start_ns,
+        "due_us": [(due - start_ns) // 1000 for due, _, _, _ in answers],
+        "latency_us": [(answered - due) / 1000 for due, answered, _, _ in answers],
+        "status": [status for _, _, status, _ in answers],
         "first": base64.b64encode(generator.first).decode(),
+        "body": [body for _, _, _, body in answers if generator.bodies is not None],
+        "bodies": [base64.b64encode(body).decode() for body in generator.bodies or ()],
     }
 
 

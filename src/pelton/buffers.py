@@ -37,7 +37,8 @@ class _Block:
     """A part of memory whose size is a power of two.
 
     Attributes:
-        memory: uint8 `[size]`; its first byte is aligned.
+        memory: `size` bytes, the first of them aligned. No array: what is lent would be a view of
+            it, and numpy has a view of a view refer to the first array alone.
         size: bytes.
         start: offset in the arena, or None where the memory is private.
     """
@@ -45,7 +46,7 @@ class _Block:
     __slots__ = ("memory", "size", "start")
 
     def __init__(self, memory: Memory, size: int, start: int | None) -> None:
-        self.memory = memory
+        self.memory = memory.data
         self.size = size
         self.start = start
 
@@ -126,7 +127,7 @@ class BufferPool:
             kept = self._make_room(wanted)
             block = self._new_block(wanted)
             self._held_bytes += wanted if kept else 0
-        lent = block.memory[:]
+        lent: Memory = np.frombuffer(block.memory, np.uint8)
         simply = freed is None and (kept or block.start is None)
         # A loan is found again by the identity that it has as long as it lives.
         loan = _Loan(lent, block, kept, self._ended.append if simply else self._end)

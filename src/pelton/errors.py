@@ -6,7 +6,9 @@ distinction is the `Code`, which `wire/status.py` turns into HTTP and gRPC statu
 
     PeltonError
     |-- InvalidRequest      the request is wrong; sending it again will not help
-    |   `-- NotFound        no such model, version or path
+    |   |-- NotFound        no such model, version or path
+    |   `-- Conflict        it is there already, or has changed meanwhile
+    |-- AccessDenied        who asks is not known, or may not do this
     |-- Unavailable         not now: try again, after `retry_after_s` when it is known
     |-- DeadlineExceeded    the time that the caller allowed is over
     |-- ModelFailed         the model's own code raised
@@ -29,14 +31,19 @@ class Code(enum.StrEnum):
 
     INVALID_INPUT = "invalid_input"
     MALFORMED_REQUEST = "malformed_request"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     RECEIVE_TIMEOUT = "receive_timeout"
+    CONFLICT = "conflict"
     TOO_LARGE = "too_large"
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA = "unsupported_media"
+    RATE_LIMITED = "rate_limited"
     HEAD_TOO_LARGE = "head_too_large"
     UNAVAILABLE = "unavailable"
+    DISK_FULL = "disk_full"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     MODEL_FAILED = "model_failed"
     INTERNAL = "internal"
@@ -75,8 +82,23 @@ class NotFound(InvalidRequest):
     code = Code.NOT_FOUND
 
 
+class Conflict(InvalidRequest):
+    """What the request would make is there already, or has changed since the caller looked."""
+
+    code = Code.CONFLICT
+
+
+class AccessDenied(PeltonError):
+    """Who asks is not known (`UNAUTHENTICATED`), or may not do this (`FORBIDDEN`)."""
+
+    code = Code.FORBIDDEN
+
+
 class Unavailable(PeltonError):
     """The server cannot take the request now.
+
+    `RATE_LIMITED` says that this caller sends more than it may, `DISK_FULL` that there is no room
+    to keep something.
 
     Attributes:
         retry_after_s: seconds after which another try is sensible, or None.
@@ -84,8 +106,10 @@ class Unavailable(PeltonError):
 
     code = Code.UNAVAILABLE
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, code: Code | None = None
+    ) -> None:
+        super().__init__(message, code)
         self.retry_after_s = retry_after_s
 
 
@@ -121,7 +145,12 @@ class ConnectionFailed(PeltonError):
 
 _CLASS_OF: dict[Code, Callable[[str], PeltonError]] = {
     Code.NOT_FOUND: NotFound,
+    Code.CONFLICT: Conflict,
+    Code.UNAUTHENTICATED: AccessDenied,
+    Code.FORBIDDEN: AccessDenied,
     Code.UNAVAILABLE: Unavailable,
+    Code.RATE_LIMITED: Unavailable,
+    Code.DISK_FULL: Unavailable,
     Code.DEADLINE_EXCEEDED: DeadlineExceeded,
     Code.MODEL_FAILED: ModelFailed,
     Code.INTERNAL: PeltonError,

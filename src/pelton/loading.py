@@ -1,24 +1,30 @@
-"""Loads models: into threads of the server or into worker processes, as many as was planned."""
+"""Loads models: into threads of the server or into worker processes, as many as was planned.
+
+A `Loader` may be used by several threads at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pelton.arena import Arena
+from pelton.caching.making import cache_for
 from pelton.clock import Clock
 from pelton.engine.lane import most_batch_rows
 from pelton.engine.model import Model
-from pelton.engine.models import Models
 from pelton.engine.thread_instance import thread_instances
-from pelton.repository.scan import scan
+from pelton.errors import LoadFailed
+from pelton.result_cache import digest_to_share
 from pelton.runtimes import registry
-from pelton.runtimes.contract import Instance, LoadedModel, RuntimeOptions
+from pelton.runtimes.contract import Instance, LoadedModel, RuntimeOptions, Stop
 from pelton.runtimes.registry import RuntimePlugin
 from pelton.serving_plan import (
     Facts,
@@ -31,9 +37,14 @@ from pelton.serving_plan import (
 from pelton.specs import ModelMetadata, ModelSpec, Serving, TensorSpec
 
 if TYPE_CHECKING:
+    from pelton.caching.cache import FarStore
     from pelton.runtimes.process.instance import ProcessInstance
+    from pelton.signed_objects import StartSigned
 
 logger = logging.getLogger("pelton.app")
+
+MOST_AT_ONCE = 4
+"""So many models in worker processes are loaded at the same time at the start."""
 
 
 class Loader:
@@ -41,6 +52,9 @@ class Loader:
 
     Attributes:
         arena: memory that the server shares with its worker processes; None while there are none.
+        far: where answers are kept besides this process, for models that have theirs kept; to be
+            set before the first is loaded.
+        start_signed: starts what answers signed objects; None where none are taken; set likewise.
     """
 
     def __init__(
@@ -55,36 +69,113 @@ class Loader:
             clock: the server's.
         """
         self.arena: Arena | None = None
-        self._workers: list[ProcessInstance] = []
+        self.far: FarStore | None = None
+        self.start_signed: StartSigned | None = None
+        self._unwatched: deque[ProcessInstance] = deque()
+        self._making_arena = threading.Lock()
         self._serving = serving
         self._options = options
         self._arena_bytes = arena_bytes
         self._clock = clock
 
-    def load(self, path: Path) -> Models:
-        """Load the models that lie under a path.
+    def load_one(self, spec: ModelSpec, stop: Stop | None = None) -> Model:
+        """Load one version of a model.
+
+        Args:
+            spec: the version.
+            stop: asked when nobody waits any more; worker processes are ended then.
 
         Raises:
-            LoadFailed: nothing there can be served, or a model is broken; those that were loaded
-                before it are closed.
+            LoadFailed: it cannot be loaded; nothing of it is left.
         """
-        with ExitStack() as loaded:
-            models = []
-            for spec in scan(path, registry.claims()):
-                model = self._model(spec)
-                loaded.callback(model.close)
-                models.append(model)
-                model.warm_up()
-            loaded.pop_all()
-        return Models(models)
+        started_s = self._clock()
+        planned = self._plan(spec)
+        plan, serving = planned.plan, planned.serving
+        if plan.isolation == "process":
+            placed = self._in_processes(spec, planned.options, plan.instances, stop)
+        else:
+            placed = _in_threads(spec, planned.options, serving, planned.plugin)
+        serving = with_safe_batches(serving, spec, placed.metadata)
+        metadata = _with_rows(placed.metadata, serving)
+        model = Model(metadata, placed.instances, serving, self._clock, placed.inline)
+        shared = serving.cache and self.far is not None
+        digest = digest_to_share(spec) if shared else ""
+        model.cache = cache_for(placed.metadata, serving, digest, self._clock, self.far)
+        self._take_signed(model, spec, planned, stop)
+        _log(spec, placed, plan, serving, self._clock() - started_s)
+        return model
+
+    def _take_signed(
+        self, model: Model, spec: ModelSpec, planned: _Planned, stop: Stop | None
+    ) -> None:
+        if self.start_signed is None or not model.metadata.takes_objects:
+            return
+        timeout_s = planned.serving.request_timeout_s
+        try:
+            model.signed = self.start_signed(spec, planned.options, timeout_s, stop or Stop())
+        except BaseException:
+            model.close()
+            raise
+
+    def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
+        """Load and warm several versions; those in worker processes at the same time.
+
+        Args:
+            specs: the versions.
+
+        Returns:
+            Each version, or why it cannot be loaded, in the order of the specs.
+        """
+        work = [_Wanted(spec) for spec in specs]
+        apart = deque(one for one in work if self._is_apart(one.spec))
+        try:
+            for _ in range(min(MOST_AT_ONCE, len(apart))):
+                # Daemons: a model that hangs must not keep Ctrl-C from ending the server.
+                threading.Thread(target=self._settle_all, args=(apart,), daemon=True).start()
+            self._settle_all(deque(one for one in work if not self._is_apart(one.spec)))
+            return [_outcome(one.loaded) for one in work]
+        except BaseException:
+            apart.clear()
+            for one in work:
+                one.stop.ask()
+                one.loaded.add_done_callback(_close_loaded)
+            raise
 
     def watch(self) -> None:
-        """Have the running event loop watch the worker processes, before any request comes."""
-        for worker in self._workers:
-            worker.watch()
+        """Have the running event loop watch the workers that were started since it last did."""
+        while self._unwatched:
+            self._unwatched.popleft().watch()
 
-    def _model(self, spec: ModelSpec) -> Model:
-        started_s = self._clock()
+    def make_arena(self) -> Arena:
+        """Make the arena now, where models in worker processes may come later."""
+        with self._making_arena:
+            if self.arena is None:
+                self.arena = Arena.create(self._arena_bytes)
+            return self.arena
+
+    def _settle_all(self, work: deque[_Wanted]) -> None:
+        """Load what there is to load, until nothing is left; other threads may help."""
+        while True:
+            try:
+                wanted = work.popleft()
+            except IndexError:
+                return
+            try:
+                model = self.load_one(wanted.spec, wanted.stop)
+                model.warm_up()
+            # Border: whatever it is, the thread that waits for this load is told.
+            except Exception as error:  # noqa: BLE001
+                wanted.loaded.set_exception(error)
+            else:
+                wanted.loaded.set_result(model)
+
+    def _is_apart(self, spec: ModelSpec) -> bool:
+        try:
+            return self._plan(spec).plan.isolation == "process"
+        except LoadFailed:  # told when it is loaded
+            return False
+
+    def _plan(self, spec: ModelSpec) -> _Planned:
         plugin = registry.plugin_of(spec)
         serving = serving_of(spec, self._serving)
         device = spec.options.get("device", self._options.device)
@@ -93,23 +184,48 @@ class Loader:
         options = dataclasses.replace(
             self._options, threads=plan.threads, deterministic=serving.deterministic
         )
-        if plan.isolation == "process":
-            placed = self._in_processes(spec, options, plan.instances)
-        else:
-            placed = _in_threads(spec, options, serving, plugin)
-        serving = with_safe_batches(serving, spec, placed.metadata)
-        model = Model(placed.metadata, placed.instances, serving, self._clock, placed.quick)
-        _log(spec, placed, plan, serving, self._clock() - started_s)
-        return model
+        return _Planned(plugin, serving, plan, options)
 
-    def _in_processes(self, spec: ModelSpec, options: RuntimeOptions, count: int) -> _Placed:
+    def _in_processes(
+        self, spec: ModelSpec, options: RuntimeOptions, count: int, stop: Stop | None
+    ) -> _Placed:
         from pelton.runtimes.process.starting import start_instances
 
-        if self.arena is None:
-            self.arena = Arena.create(self._arena_bytes)
-        instances = start_instances(spec, options, self.arena, count)
-        self._workers += instances
+        instances = start_instances(spec, options, self.make_arena(), count, stop)
+        self._unwatched.extend(instances)
         return _Placed(instances[0].metadata, instances, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """One of several versions that are to be loaded.
+
+    Attributes:
+        spec: the version.
+        loaded: it, once it is loaded.
+        stop: asked when nobody waits any more.
+    """
+
+    spec: ModelSpec
+    loaded: Future[Model] = field(default_factory=Future)
+    stop: Stop = field(default_factory=Stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """How a model is to be run.
+
+    Attributes:
+        plugin: its runtime.
+        serving: how it is served.
+        plan: where, and how often at once.
+        options: for the runtime.
+    """
+
+    plugin: RuntimePlugin
+    serving: Serving
+    plan: Plan
+    options: RuntimeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +235,12 @@ class _Placed:
     Attributes:
         metadata: what it says of itself.
         instances: where it runs.
-        quick: the model, if it may run on the event loop.
+        inline: the model, if it is in this process and any thread may run it.
     """
 
     metadata: ModelMetadata
     instances: Sequence[Instance]
-    quick: LoadedModel | None
+    inline: LoadedModel | None
 
 
 def _in_threads(
@@ -145,8 +261,14 @@ def _in_threads(
                 loaded.callback(copies[-1].close)
             instances = [one for copy in copies for one in thread_instances(copy, 1)]
         loaded.pop_all()
-    quick = model if model.quick and model.concurrent else None
-    return _Placed(metadata, instances, quick)
+    inline = model if model.concurrent and not plugin.isolated else None
+    return _Placed(metadata, instances, inline)
+
+
+def _with_rows(metadata: ModelMetadata, serving: Serving) -> ModelMetadata:
+    """Return what a model says of itself, with the size of its batches for clients."""
+    rows = most_batch_rows(metadata, serving)
+    return dataclasses.replace(metadata, max_batch_rows=rows if rows > 1 else 0)
 
 
 def _log(spec: ModelSpec, placed: _Placed, plan: Plan, serving: Serving, seconds: float) -> None:
@@ -173,3 +295,16 @@ def _log(spec: ModelSpec, placed: _Placed, plan: Plan, serving: Serving, seconds
 def _tensors(specs: Sequence[TensorSpec]) -> str:
     told = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)
     return told or "any values"
+
+
+def _outcome(loading: Future[Model]) -> Model | LoadFailed:
+    try:
+        return loading.result()
+    except LoadFailed as error:
+        return error
+
+
+def _close_loaded(loading: Future[Model]) -> None:
+    """Close what was loaded for nobody."""
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().close()

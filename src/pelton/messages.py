@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pelton.errors import Code
+from pelton.specs import ModelMetadata
 
 Value = Any
 """A tensor (numpy array); for object models also str, bytes, numbers, None, lists and dicts."""
@@ -31,6 +32,14 @@ class InferRequest:
             infinity where the caller set no limit of its own.
         priority: 1 is served first, then 2, 3 and so on; 0 is the default, which is the middle.
         log_id: the name of the request in the server's log.
+        key: whom the request is for, as its sender says: who has the same key is given the same
+            version by routes that split; empty where nothing is said.
+        tenant: whose request it is, by the key that let it in; empty where no keys are used.
+        changeable: whether its sender can still write to inputs, since they lie in its own memory.
+        signed: in place of inputs a pickle of any object, and then its buffers; who sent it has
+            been made sure of. Empty for all other requests.
+        given_s: when it was given to the version that answers, on the server's monotonic clock; 0
+            before that.
         form: a token of whoever made the request: all requests with the same one bring inputs of
             the same names, in the same order, with the same dtypes, shapes and layout. So what was
             found out about one holds for all. None where nothing is known.
@@ -45,6 +54,11 @@ class InferRequest:
     deadline_s: float = math.inf
     priority: int = 0
     log_id: str = ""
+    key: str = ""
+    tenant: str = ""
+    changeable: bool = False
+    signed: tuple[memoryview, ...] = ()
+    given_s: float = 0.0
     form: object = None
 
 
@@ -78,6 +92,8 @@ class InferResponse:
         id: the request's id.
         timing: where the time went.
         digest: in deterministic mode, the SHA-256 of the outputs as `sha256:HEX`; else empty.
+        metadata: of the version that answered, by which the outputs are written.
+        notes: what else the caller is told, as names of headers and their values.
     """
 
     model: str
@@ -86,6 +102,8 @@ class InferResponse:
     id: str = ""
     timing: Timing = field(default_factory=Timing)
     digest: str = ""
+    metadata: ModelMetadata | None = None
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -93,16 +111,18 @@ class Observed:
     """What monitoring is told of each request that reached a model or was refused by it.
 
     Attributes:
-        model: the model's name as it was asked for.
+        model: name of the model that was chosen; before that, the name that was asked for.
         error: why it failed, or None.
         timing: where the time went.
         batch_rows: rows of the batch that it was run in; 0 where it was not run.
+        version: of the model that was chosen; 0 before that.
     """
 
     model: str
     error: Code | None
     timing: Timing
     batch_rows: int = 0
+    version: int = 0
 
 
 Infer = Callable[[InferRequest], Awaitable[InferResponse]]

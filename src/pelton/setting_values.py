@@ -1,4 +1,4 @@
-"""The forms that settings are written in; each error says what is wanted."""
+"""What a setting is, and the forms that settings are written in; errors say what is wanted."""
 
 from __future__ import annotations
 
@@ -20,6 +20,41 @@ class Form:
 
     told: str
     parse: Callable[[str], Any]
+
+
+ENVIRONMENT_PREFIX = "PELTON_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings.
+
+    Attributes:
+        name: the name everywhere; the flag has dashes for the underscores.
+        default: the value where nothing is said.
+        form: what its values look like, and how they are read.
+        group: heading in the document.
+        help: one sentence.
+        file_only: whether it can be said in the settings file and nowhere else, so that it takes
+            more than a word on a command line or in an environment.
+    """
+
+    name: str
+    default: Any
+    form: Form
+    group: str
+    help: str
+    file_only: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
 
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
@@ -89,11 +124,29 @@ def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
     return parse_positive
 
 
+def _parse_names(written: str) -> tuple[str, ...]:
+    if written.strip() == "none":
+        return ()
+    names = tuple(name.strip() for name in written.split(","))
+    if not all(names):
+        raise ValueError("names with commas between them, or none")
+    return names
+
+
+def _parse_rate(written: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", written.strip()) or not float(written):
+        raise ValueError("a number of requests per second, such as 10 or 0.5")
+    return float(written)
+
+
 SIZE = Form("size", _positive(parse_size))
+SIZE_OR_NONE = Form("size", parse_size)
 DURATION = Form("duration", parse_duration)
 MILLISECONDS = Form("milliseconds", parse_milliseconds)
 TIMEOUT = Form("duration", _positive(parse_duration))
 YES_NO = Form("true | false", _parse_yes_no)
+NAMES = Form("names", _parse_names)
+RATE = Form("number", _parse_rate)
 DEVICE = Form("cpu | auto | cuda:N", _parse_device)
 
 
@@ -106,6 +159,10 @@ def text(told: str) -> Form:
         return written
 
     return Form(told, parse)
+
+
+URL = text("URL")
+"""It may hold a password, so it is shown without."""
 
 
 def integer(low: int, high: int | None = None) -> Form:
@@ -151,3 +208,19 @@ def choice(*allowed: str) -> Form:
         return written
 
     return Form(" | ".join(allowed), parse)
+
+
+def number(low: float, high: float) -> Form:
+    """A number from `low` to `high`."""
+    wanted = f"a number from {low:g} to {high:g}"
+
+    def parse(written: str) -> float:
+        try:
+            value = float(written)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if "_" in written or not low <= value <= high:
+            raise ValueError(wanted)
+        return value
+
+    return Form("number", parse)

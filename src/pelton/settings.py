@@ -12,67 +12,47 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pelton.errors import SettingsError
 from pelton.runtimes.contract import RuntimeOptions
+from pelton.servers.access import AccessOptions
+from pelton.servers.certificates import TlsOptions
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.memory_budget import MemoryLimits
 from pelton.servers.shutdown import ShutdownTimes
 from pelton.setting_values import (
     DEVICE,
     DURATION,
+    ENVIRONMENT_PREFIX,
     MILLISECONDS,
+    NAMES,
+    RATE,
     SIZE,
+    SIZE_OR_NONE,
     TIMEOUT,
+    URL,
     YES_NO,
-    Form,
+    Setting,
     choice,
     integer,
+    number,
     or_auto,
     text,
 )
 from pelton.specs import Batching, Serving
 from pelton.wire.limits import Limits
 
-ENVIRONMENT_PREFIX = "PELTON_"
+OF_CLIENTS = {"PELTON_API_KEY"}
+"""Variables that mean something to clients and nothing to a server."""
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table.
-
-    Attributes:
-        name: the name everywhere; the flag has dashes for the underscores.
-        default: the value where nothing is said.
-        form: what its values look like, and how they are read.
-        group: heading in the document.
-        help: one sentence.
-    """
-
-    name: str
-    default: Any
-    form: Form
-    group: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-
 _conn, _wire, _run, _end = ConnectionLimits(), Limits(), RuntimeOptions(), ShutdownTimes()
 _serving, _batching, _memory = Serving(), Batching(), MemoryLimits()
+_access, _tls = AccessOptions(), TlsOptions()
 
 OPTIMIZATIONS = choice("none", "basic", "extended", "all")
 
@@ -94,6 +74,44 @@ SETTINGS: tuple[Setting, ...] = (
             "How log lines are written to standard error."),
     Setting("log_level", "info", choice("debug", "info", "warning", "error"), "Serving",
             "How much is logged: debug, info, warning or error."),
+    Setting("require_keys", _access.require_keys, YES_NO, "Access",
+            "Refuse to start without a usable key."),
+    Setting("insecure", _access.insecure, YES_NO, "Access",
+            "Serve anybody who can reach the address, without keys."),
+    Setting("allowed_hosts", _access.allowed_hosts, NAMES, "Access",
+            "Further names by which the server may be called, with commas between them."),
+    Setting("trusted_proxies", _access.trusted_proxies, NAMES, "Access",
+            "Addresses or networks whose X-Forwarded-For is believed, with commas between them."),
+    Setting("anonymous_requests_per_s", _access.anonymous_requests_per_s, RATE, "Access",
+            "Requests per second and route of each address that has no key."),
+    Setting("anonymous_burst", _access.anonymous_burst, integer(1, 1_000_000), "Access",
+            "How many of those may come at once; without it those of one second."),
+    Setting("rate_limit_redis", _access.rate_limit_redis, URL, "Access",
+            "Redis that counts the requests of each key over all nodes. Better said in the file or "
+            "the environment, since others can read flags."),
+    Setting("session_s", _access.session_s, TIMEOUT, "Access",
+            "How long a session of the dashboard lasts."),
+    Setting("tls_certificate", _tls.tls_certificate, text("path"), "Access",
+            "PEM file with the certificate for https, and those that vouch for it; read again when "
+            "it changes."),
+    Setting("tls_key", _tls.tls_key, text("path"), "Access",
+            "PEM file with its private key, if that is not in the same file; likewise."),
+    Setting("tls_client_ca", _tls.tls_client_ca, text("path"), "Access",
+            "PEM file with those who vouch for clients; each client then has to show a "
+            "certificate. It is read at the start."),
+    Setting("allow_unsafe_pickle", _access.allow_unsafe_pickle, YES_NO, "Signed objects",
+            "Take pickles of any object from clients that sign them; needs trusted_keys_file, and "
+            "keys, so a state_dir or database_url. See docs/trusted-objects.md.", file_only=True),
+    Setting("trusted_keys_file", _access.trusted_keys_file, text("path"), "Signed objects",
+            "TOML file with the keys that sign them; mode 0600, in a folder of its own."),
+    Setting("trusted_time_limit_s", 30.0, TIMEOUT, "Signed objects",
+            "The longest that one may take."),
+    Setting("trusted_cpu_s", 30, integer(1), "Signed objects",
+            "Seconds of computing that the process of one may take."),
+    Setting("trusted_memory_bytes", 8 * 1024**3, SIZE_OR_NONE, "Signed objects",
+            "Address space of each such process; 0 for as much as it likes, as GPUs need it."),
+    Setting("trusted_most_at_once", 2, integer(1, 256), "Signed objects",
+            "How many of them one model works on at once; more are refused."),
     Setting("device", _run.device, DEVICE, "Running models",
             "Where models run; auto takes a GPU if there is one."),
     Setting("isolation", _serving.isolation, choice("auto", "process", "inline"), "Running models",
@@ -132,6 +150,70 @@ SETTINGS: tuple[Setting, ...] = (
             "The longest that any request may take; its own deadline may be earlier."),
     Setting("hang_grace_s", _serving.hang_grace_s, TIMEOUT, "Queues",
             "How long after its deadline a run may go on before its worker is started anew."),
+    Setting("cache", _serving.cache, YES_NO, "Result cache",
+            "Keep answers and give them again to the same question; holds for every model that "
+            "does not say otherwise."),
+    Setting("cache_ttl_s", _serving.cache_ttl_s, TIMEOUT, "Result cache",
+            "How long an answer is kept."),
+    Setting("cache_max_bytes", _serving.cache_max_bytes, SIZE, "Result cache",
+            "Memory for the answers of one version of a model; a single one takes an eighth of it "
+            "at the most."),
+    Setting("cache_objects", _serving.cache_objects, YES_NO, "Result cache",
+            "Keep answers of object models too, whose code may answer the same question in "
+            "another way."),
+    Setting("cache_redis_url", None, URL, "Result cache",
+            "Redis in which answers are kept besides, for several servers to share."),
+    Setting("cache_redis_namespace", "pelton", text("name"), "Result cache",
+            "What the names of all its keys begin with."),
+    Setting("cache_redis_timeout_ms", 20.0, MILLISECONDS, "Result cache",
+            "For how long a request waits for Redis."),
+    Setting("cache_redis_max_entry_bytes", 1024 * 1024, SIZE, "Result cache",
+            "Larger answers are not kept in Redis."),
+    Setting("allow_publish", False, YES_NO, "Changing models",
+            "Take new versions of models in, which are code; needs a state_dir or database_url."),
+    Setting("explicit_models", False, YES_NO, "Changing models",
+            "Let the protocol's repository calls load and unload models."),
+    Setting("watch_interval_s", 0.0, DURATION, "Changing models",
+            "How often it is looked whether the folder of models has changed, to follow it; "
+            "0 does not. Copy in less than that, or into a hidden folder that is then renamed."),
+    Setting("max_upload_bytes", 4 * 1024**3, SIZE, "Changing models",
+            "Size of an upload."),
+    Setting("max_models_bytes", None, SIZE, "Changing models",
+            "What the files of all models in memory may take; the least recently used that are not "
+            "pinned make room, and are loaded again when they are asked for."),
+    Setting("load_timeout_s", 120.0, TIMEOUT, "Changing models",
+            "How long a new version may take to be loaded."),
+    Setting("warm_timeout_s", 60.0, TIMEOUT, "Changing models",
+            "How long its first runs may take."),
+    Setting("golden_timeout_s", 60.0, TIMEOUT, "Changing models",
+            "How long all golden requests may take."),
+    Setting("drain_timeout_s", 60.0, TIMEOUT, "Changing models",
+            "How long an old version may go on with the requests that it has taken."),
+    Setting("keep_warm_s", 600.0, DURATION, "Changing models",
+            "How long the version before is kept in memory, so that a rollback is immediate."),
+    Setting("probation_s", 300.0, TIMEOUT, "Changing models",
+            "How long a new version may be taken back by itself; at least as long the one before "
+            "is kept."),
+    Setting("probation_requests", 10_000, integer(1), "Changing models",
+            "After as many requests it is no longer on probation."),
+    Setting("max_error_share", 0.02, number(0, 1), "Changing models",
+            "Share of its requests that may fail on probation, beyond the share before it."),
+    Setting("max_nonfinite", 0, integer(0), "Changing models",
+            "How many of its answers may hold NaN or infinity on probation."),
+    Setting("latency_factor", 2.0, number(0, 1000), "Changing models",
+            "How many times as long as the version before it a new one may take, for recorded "
+            "requests and on probation; 0 does not ask."),
+    Setting("probation_false_alarm", 0.001, number(1e-12, 0.5), "Changing models",
+            "Largest probability that a version that keeps to all this is taken back."),
+    Setting("record_requests", 32, integer(0, 10_000), "Changing models",
+            "Requests of each model that are kept for its next version to answer; 0 for none."),
+    Setting("record_bytes", 64 * 1024 * 1024, SIZE, "Changing models",
+            "Memory that they may take, for each model."),
+    Setting("record_one_in", 100, integer(1), "Changing models",
+            "One of how many requests is kept, once there are enough."),
+    Setting("golden_agreement", 0.0, number(0, 1), "Changing models",
+            "Share of rows of recorded requests in which a new version has to agree with the "
+            "running one; 0 does not ask."),
     Setting("max_body_bytes", _wire.max_body_bytes, SIZE, "Limits",
             "Size of a request's body: as it arrives, decompressed, and expanded to arrays."),
     Setting("max_head_bytes", _conn.max_head_bytes, SIZE, "Limits",
@@ -160,6 +242,17 @@ SETTINGS: tuple[Setting, ...] = (
             "For a client to take an answer."),
     Setting("idle_timeout_s", _conn.idle_timeout_s, TIMEOUT, "Limits",
             "Between two requests on one connection."),
+    Setting("state_dir", None, text("path"), "State",
+            "Folder for what outlives the server: keys, routes, labels, versions, the audit trail; "
+            "without it or a database_url nothing of this can be changed."),
+    Setting("database_url", None, URL, "State",
+            "PostgreSQL database for the same, which several servers may share: "
+            "postgresql://USER:PASSWORD@HOST/DATABASE; it goes before state_dir. Better in the "
+            "file or the environment: others can read flags."),
+    Setting("database_wait_s", 5.0, TIMEOUT, "State",
+            "How long a change waits for a database that is busy or away."),
+    Setting("exposures_keep_s", 90 * 86400.0, TIMEOUT, "State",
+            "How long it is kept which version each unit of a split was given."),
     Setting("shutdown_delay_s", _end.shutdown_delay_s, DURATION, "Ending",
             "Between turning not ready and refusing requests, for a load balancer to notice."),
     Setting("shutdown_grace_s", _end.shutdown_grace_s, DURATION, "Ending",
@@ -173,9 +266,16 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 class Settings:
-    """The values in force, each with where it came from."""
+    """The values in force, each with where it came from.
 
-    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    Attributes:
+        file: the settings file; None for none.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], origins: Mapping[str, str], file: Path | None = None
+    ) -> None:
+        self.file = file
         self._values = dict(values)
         self._origins = dict(origins)
 
@@ -226,14 +326,18 @@ def load_settings(
         for name, written in given.items():
             values[name] = _parsed(BY_NAME[name], written, origin)
             origins[name] = origin
-    return Settings(values, origins)
+    return Settings(values, origins, file)
 
 
 def _parsed(setting: Setting, written: str, origin: str) -> Any:
+    named = {"flag": setting.flag, "environment": setting.variable}.get(origin)
+    if setting.file_only and named:
+        raise SettingsError(
+            f"{named} is not taken: {setting.name} can only be set in the settings file (--config)"
+        )
     try:
         return setting.form.parse(written)
     except ValueError as error:
-        named = {"flag": setting.flag, "environment": setting.variable}.get(origin)
         where = named or f"{setting.name} in {origin}"
         raise SettingsError(f"{where} is {written!r:.80}; it has to be {error}") from None
 
@@ -241,7 +345,7 @@ def _parsed(setting: Setting, written: str, origin: str) -> Any:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     given = {}
     for variable, written in environment.items():
-        if variable.startswith(ENVIRONMENT_PREFIX):
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in OF_CLIENTS:
             name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
             _check_name(name, variable, lambda known: BY_NAME[known].variable)
             given[name] = written

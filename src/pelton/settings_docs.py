@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelton.settings import SETTINGS, Setting
+from pelton.access.redaction import redacted
+from pelton.setting_values import URL, Setting
+from pelton.settings import SETTINGS
 
 _HEAD = """# Settings
 
@@ -21,7 +23,8 @@ idle_timeout_s = "90s"
 Sizes may be written as `64MiB`, `512KiB` or plain bytes; durations as `30s`, `250ms`, `1h30m` or
 plain seconds; milliseconds as `2`, `0.5` or a duration. What is true or false is switched on by its
 flag alone, and off by the flag with `no-` in front, such as `--no-deterministic`. An unknown name,
-wherever it stands, is refused and the nearest known one is told.
+wherever it stands, is refused and the nearest known one is told. Where a row says `none` for flag
+and environment, the setting is taken from the file only.
 """
 
 
@@ -39,16 +42,23 @@ def render() -> str:
 
 def _row(setting: Setting) -> str:
     form = setting.form.told.replace("|", "\\|")
+    flag, variable = f"`{setting.flag}`", f"`{setting.variable}`"
+    if setting.file_only:
+        flag, variable = "none", "none"
     return (
-        f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` | {form} "
+        f"| `{setting.name}` | {flag} | {variable} | {form} "
         f"| {shown(setting, setting.default)} | {setting.help} |"
     )
 
 
 def shown(setting: Setting, value: Any) -> str:
-    """Return a value as a person would write it."""
-    if value is None:
+    """Return a value as a person would write it, without a password in it."""
+    if value is None or value == ():
         return "none"
+    if setting.form is URL:
+        return redacted(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
     if setting.form.told == "size":
@@ -56,7 +66,7 @@ def shown(setting: Setting, value: Any) -> str:
             if value and value % size == 0:
                 return f"{value // size}{unit}"
     if setting.form.told == "duration":
-        return f"{value:g}s"
+        return f"{value:.9g}s"
     if setting.form.told == "milliseconds":
         return f"{value:g}ms"
     if setting.form.told.startswith("auto") and not value:

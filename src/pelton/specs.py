@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pelton.tensors import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,11 @@ class Serving:
         request_timeout_s: the longest that any request may take, from its arrival.
         hang_grace_s: how long after its deadline a run may still go on before its worker
             process counts as hung; at least three times the longest run that was seen.
+        cache: whether answers are kept, and given again to the same question.
+        cache_ttl_s: how long an answer is kept.
+        cache_max_bytes: memory for the answers of one version.
+        cache_objects: whether that holds for an object model too, whose code may answer the same
+            question in another way; in deterministic mode it does anyway.
         batching: how requests share runs.
     """
 
@@ -79,12 +87,78 @@ class Serving:
     max_queue_bytes: int = 512 * 1024 * 1024
     request_timeout_s: float = 60.0
     hang_grace_s: float = 1.0
+    cache: bool = False
+    cache_ttl_s: float = 60.0
+    cache_max_bytes: int = 64 * 1024 * 1024
+    cache_objects: bool = False
     batching: Batching = Batching()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPolicy:
+    """Which of the versions that a model has are loaded.
+
+    Attributes:
+        latest: how many of the largest; None for all of them.
+        only: the versions that come into question, ascending; empty for any.
+    """
+
+    latest: int | None = 1
+    only: tuple[int, ...] = ()
+
+
+ALL_VERSIONS = VersionPolicy(latest=None)
+"""Every version that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSource:
+    """A golden request as a model's author wrote it, before its arrays are read.
+
+    Attributes:
+        name: what messages call it.
+        inputs: a file of arrays, or nested lists by input.
+        expected: likewise by output; None where no values are expected.
+        bounds: the last four fields of `Golden` as far as they are said, by name.
+    """
+
+    name: str
+    inputs: Path | Mapping[str, Any]
+    expected: Path | Mapping[str, Any] | None = None
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """A request whose answer a new version must give as it should before it is served.
+
+    Attributes:
+        name: what messages call it.
+        inputs: array by input, as the model takes it.
+        expected: array by output, for all or some of them; None where no values are expected.
+        atol: absolute part of the tolerance of floating-point values.
+        rtol: part of it relative to the expected value.
+        agreement: least share of rows, 0 to 1, whose largest value stands where that of the
+            version in service does; 0 does not ask.
+        latency_factor: how many times as long as the version in service it may take; 0 does not
+            ask.
+    """
+
+    name: str
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array] | None = None
+    atol: float = 1e-5
+    rtol: float = 1e-3
+    agreement: float = 0.0
+    latency_factor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One version of one model on disk, before it is loaded.
+
+    The first fields say what it is and how it is run; those from `policy` on say how it is kept
+    and exchanged for another, which its runtime need not know.
 
     Attributes:
         name: the model's name, as requests give it.
@@ -97,6 +171,11 @@ class ModelSpec:
         options: settings for the runtime, from `model.toml`.
         serving: the fields of `Serving` that `model.toml` sets, by name; those of `batching` are
             a table of their own under that name.
+        policy: which versions of the model are loaded; the same for all of them.
+        version_labels: name such as `stable` -> the version that it stands for; likewise.
+        pinned: whether it stays loaded when memory runs short.
+        digest: the digest that its files must have, as `sha256:HEX`; empty where none is said.
+        golden: requests that it must answer well before it is served.
     """
 
     name: str
@@ -108,6 +187,11 @@ class ModelSpec:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     serving: Mapping[str, Any] = field(default_factory=dict)
+    policy: VersionPolicy = VersionPolicy()
+    version_labels: Mapping[str, int] = field(default_factory=dict)
+    pinned: bool = False
+    digest: str = ""
+    golden: tuple[GoldenSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +213,8 @@ class ModelMetadata:
         size_bytes: size of the model on disk.
         batch_axis: whether the first axis of every input and output counts independent rows, as
             the model's file itself says.
+        max_batch_rows: the most rows of one run, where requests share runs by the first axis of
+            every input and output; 0 where they do not.
     """
 
     name: str
@@ -144,6 +230,7 @@ class ModelMetadata:
     trainable_parameters: int | None = None
     size_bytes: int = 0
     batch_axis: bool = False
+    max_batch_rows: int = 0
 
     def labels_of(self, output: str) -> tuple[str, ...]:
         """Return the class names of one output; empty where there are none."""

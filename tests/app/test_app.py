@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from pelton import app
-from pelton.engine.models import Models
 from pelton.errors import LoadFailed, SettingsError
 from pelton.settings import Settings, load_settings
-from support_server import taken_port
+from support_server import taken_port, write_identity
 
 
 def said(**flags: str) -> Settings:
     return load_settings({"port": "0", **flags}, {})
 
 
-def built(settings: Settings) -> app.App:
-    return app.build(Models(), app.make_loader(settings), settings, lambda: None)
+def built(tmp_path: Path, listener: socket.socket, **flags: str) -> app.App:
+    model = write_identity(tmp_path / "m.onnx")
+    return app.build(model, said(**flags), [listener], lambda _models, _key: None)
 
 
 def bound_to(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -81,12 +82,12 @@ def test_what_is_no_address_is_told(host: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the second bind fails already")
-def test_a_port_that_was_taken_while_the_models_were_loaded_is_told() -> None:
+def test_a_port_that_was_taken_while_the_models_were_loaded_is_told(tmp_path: Path) -> None:
     with bound_to(0) as first:
         port = first.getsockname()[1]
         with bound_to(port) as second:
             first.listen(1)
-            server = built(said())
+            server = built(tmp_path, second)
             with pytest.raises(LoadFailed, match=f"^cannot listen on 127.0.0.1 port {port}: "):
                 server.run([second])
 
@@ -112,9 +113,12 @@ def test_a_unix_socket_that_cannot_be_had_leaves_the_port_free(tmp_path: Path) -
 # -- putting together ----------------------------------------------------------------------------
 
 
-def test_a_default_model_has_to_be_served() -> None:
-    with pytest.raises(SettingsError, match=r"^default_model is 'robot', but served are: "):
-        built(said(default_model="robot"))
+def test_a_default_model_has_to_be_served(tmp_path: Path) -> None:
+    with (
+        bound_to(0) as listener,
+        pytest.raises(SettingsError, match=r"^default_model is 'robot', but served are: m$"),
+    ):
+        built(tmp_path, listener, default_model="robot")
 
 
 def test_the_bound_of_memory_has_to_hold_one_body() -> None:
@@ -126,10 +130,38 @@ def test_the_bound_of_memory_has_to_hold_one_body() -> None:
     )
 
 
-def test_the_settings_reach_what_they_are_about() -> None:
-    settings = said(max_buffered_bytes="64MiB", max_body_bytes="1MiB", allow_shared_memory="yes")
-    server = built(settings)
+def test_the_settings_reach_what_they_are_about(tmp_path: Path) -> None:
+    told = {"max_buffered_bytes": "64MiB", "max_body_bytes": "1MiB", "allow_shared_memory": "yes"}
+    with bound_to(0) as listener:
+        server = built(tmp_path, listener, **told)
     gateway = server.host._gateway
     assert gateway.budget.limit_bytes == 64 * 1024**2
     assert gateway.max_body_bytes == 1024**2
     assert gateway.door._regions.for_all
+    server.finish()
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({"default_model": "robot"}, r"^default_model is 'robot'"),
+        ({"allow_publish": "yes"}, r"is one model; for models to come and go"),
+        ({"tls_certificate": "/nowhere/cert.pem"}, r"^cannot use the certificate of /nowhere/"),
+        ({"require_keys": "yes"}, r"^callers need a key, and there is none"),
+    ],
+)
+def test_what_was_opened_is_closed_where_the_settings_do_not_go_together(
+    tmp_path: Path, flags: dict[str, str], why: str
+) -> None:
+    state = tmp_path / "state"
+    with bound_to(0) as listener, pytest.raises(SettingsError, match=why):
+        built(tmp_path, listener, state_dir=str(state), **flags)
+    # Nobody holds the database any more, nor a thread of it.
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("pelton")]
+    with bound_to(0) as listener:
+        built(tmp_path, listener, state_dir=str(state)).finish()
+
+
+def test_another_address_than_this_machine_needs_keys(tmp_path: Path) -> None:
+    with bound_to(0, "0.0.0.0") as listener, pytest.raises(SettingsError, match="--insecure"):
+        built(tmp_path, listener, host="0.0.0.0")

@@ -14,19 +14,34 @@ import pytest
 
 from engine.fake_models import FakeModel, described
 from pelton import loading
+from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.engine.placement import SAMPLES
 from pelton.errors import LoadFailed
 from pelton.loading import Loader
 from pelton.messages import InferRequest
-from pelton.runtimes.contract import RuntimeOptions
+from pelton.repository import manifest
+from pelton.repository.scan import scan
+from pelton.runtimes import registry
+from pelton.runtimes.contract import RuntimeOptions, Stop
 from pelton.serving_plan import usable_cores, with_safe_batches
 from pelton.specs import Batching, ModelSpec, Serving, TensorSpec
-from support_server import write_identity, write_matmul, write_python_model
+from support_server import until, write_identity, write_matmul, write_python_model
 
 
 def loader(**serving: Any) -> Loader:
     return Loader(Serving(**serving), RuntimeOptions(), 1 << 20, time.monotonic)
+
+
+def load(path: Path, one: Loader) -> Models:
+    """Load every model under a path; the first that cannot be loaded is raised."""
+    loaded = one.load_each(scan(path, registry.claims()))
+    models = Models([each for each in loaded if isinstance(each, Model)])
+    for each in loaded:
+        if isinstance(each, LoadFailed):
+            models.close()
+            raise each
+    return models
 
 
 def test_models_are_loaded_and_logged_one_by_one(tmp_path: Path, caplog) -> None:
@@ -39,7 +54,7 @@ def test_models_are_loaded_and_logged_one_by_one(tmp_path: Path, caplog) -> None
     (tmp_path / "echo/model.toml").write_text("instances = 3\n[batching]\nmax_batch_rows = 4")
     threads = max(1, usable_cores() // 3)
     with caplog.at_level(logging.INFO, "pelton.app"):
-        models = loader().load(tmp_path)
+        models = load(tmp_path, loader())
     try:
         told = [(each.name, each.version) for each in models.metadata()]
         assert told == [("echo", "1"), ("scorer", "10")]
@@ -85,71 +100,164 @@ def instances_of(models: Models, name: str) -> int:
     return models.find(name).statistics().instances
 
 
-def test_a_broken_model_closes_those_that_were_loaded_before(tmp_path, monkeypatch) -> None:
-    for name in ("a", "b", "broken", "c"):
-        write_identity(tmp_path / name / "model.onnx")
-    registry = Loading()
-    monkeypatch.setattr(loading.registry, "load", registry)
-    with pytest.raises(LoadFailed, match="model 'broken' is broken"):
-        loader().load(tmp_path)
-    assert sorted(registry.closed()) == [("a", 1), ("b", 1)]
+def test_each_model_is_loaded_whatever_becomes_of_the_others(tmp_path, monkeypatch) -> None:
+    fakes = Loading()
+    monkeypatch.setattr(loading.registry, "load", fakes)
+    specs = [
+        ModelSpec(name, 1, write_identity(tmp_path / f"{name}.onnx"), "onnx")
+        for name in ("a", "broken", "c")
+    ]
+    outcomes = loader().load_each(specs)
+    assert [getattr(one, "name", str(one)) for one in outcomes] == [
+        "a",
+        "model 'broken' is broken",
+        "c",
+    ]
+    assert fakes.closed() == [("a", 0), ("c", 0)]
+    for one in outcomes:
+        if isinstance(one, Model):
+            one.close()
+    assert fakes.closed() == [("a", 1), ("c", 1)]
+
+
+HOLDING = """
+import os, pathlib, time
+
+class Holding:
+    def load(self, path, device):
+        pathlib.Path({here!r}, str(os.getpid())).touch()
+        while len(list(pathlib.Path({here!r}).iterdir())) < {wanted}:
+            time.sleep(0.01)
+
+    def predict(self, inputs):
+        return inputs
+"""
+
+
+def held(tmp_path: Path, wanted: int, count: int) -> list[ModelSpec]:
+    here = tmp_path / "here"
+    here.mkdir()
+    specs = []
+    for number in range(count):
+        folder = tmp_path / f"m{number}"
+        write_python_model(folder, HOLDING.format(here=str(here), wanted=wanted))
+        specs.append(ModelSpec(folder.name, 1, folder, "python"))
+    return specs
+
+
+def test_models_in_worker_processes_are_loaded_at_the_same_time(tmp_path: Path) -> None:
+    outcomes = loader().load_each(held(tmp_path, wanted=3, count=3))
+    assert [one.name for one in outcomes if isinstance(one, Model)] == ["m0", "m1", "m2"]
+    for one in outcomes:
+        if isinstance(one, Model):
+            one.close()
+
+
+def test_who_is_interrupted_ends_the_workers(tmp_path: Path, monkeypatch) -> None:
+    specs = held(tmp_path, wanted=100, count=2)
+    here = tmp_path / "here"
+
+    def interrupted(*_: object) -> None:
+        deadline_s = time.monotonic() + 20.0
+        while len(list(here.iterdir())) < 2 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading.registry, "load", interrupted)
+    onnx = ModelSpec("m", 1, write_identity(tmp_path / "m.onnx"), "onnx")
+    with pytest.raises(KeyboardInterrupt):
+        loader().load_each([*specs, onnx])
+    pids = [one.name for one in here.iterdir()]
+    assert len(pids) == 2
+    until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
+
+
+def test_a_load_that_was_given_up_before_leaves_nothing(tmp_path: Path) -> None:
+    (spec,) = held(tmp_path, wanted=100, count=1)
+    stop = Stop()
+    stop.ask()
+    with pytest.raises(LoadFailed, match="loading 'm0' was given up"):
+        loader().load_one(spec, stop)
+
+
+@pytest.mark.parametrize(("cache", "kept"), [("true", True), ("false", False)])
+def test_a_model_has_the_cache_that_it_asks_for(tmp_path: Path, cache: str, kept: bool) -> None:
+    write_identity(tmp_path / "m/model.onnx")
+    (tmp_path / "m/model.toml").write_text(f"cache = {cache}")
+    models = load(tmp_path, loader())
+    assert (models.find("m").cache is not None) is kept
+    models.close()
+
+
+@pytest.mark.parametrize(("far", "changed"), [(False, False), (True, False), (True, True)])
+def test_other_servers_are_told_of_a_version_only_what_its_files_are(
+    tmp_path: Path, monkeypatch, far: bool, changed: bool
+) -> None:
+    path = write_identity(tmp_path / "m" / "1" / "m.onnx")
+    told: list[str] = []
+
+    def note(metadata, serving, digest, clock, far):
+        told.append(digest)
+
+    monkeypatch.setattr(loading, "cache_for", note)
+    digest = manifest.measure(path.parent).digest
+    if changed:
+        path.with_name("more.txt").write_text("more")
+    one = loader(cache=True)
+    one.far = object() if far else None
+    one.load_one(ModelSpec("m", 1, path, "onnx", digest=digest)).close()
+    assert told[0].startswith(digest) is (far and not changed)
+    assert bool(told[0]) is (far and not changed)
 
 
 def test_one_that_may_be_shared_is_loaded_once_for_all_instances(tmp_path, monkeypatch) -> None:
-    registry = Loading(concurrent=True)
-    monkeypatch.setattr(loading.registry, "load", registry)
-    models = loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
+    fakes = Loading(concurrent=True)
+    monkeypatch.setattr(loading.registry, "load", fakes)
+    models = load(write_identity(tmp_path / "m.onnx"), loader(instances=3))
     assert instances_of(models, "m") == 3
     models.close()
-    assert registry.closed() == [("m", 1)]
+    assert fakes.closed() == [("m", 1)]
 
 
 def test_one_that_may_not_be_shared_is_loaded_for_each_instance(tmp_path, monkeypatch) -> None:
-    registry = Loading(concurrent=False)
-    monkeypatch.setattr(loading.registry, "load", registry)
-    models = loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
+    fakes = Loading(concurrent=False)
+    monkeypatch.setattr(loading.registry, "load", fakes)
+    models = load(write_identity(tmp_path / "m.onnx"), loader(instances=3))
     assert instances_of(models, "m") == 3
     models.close()
-    assert registry.closed() == [("m", 1)] * 3
+    assert fakes.closed() == [("m", 1)] * 3
 
 
 def test_one_that_may_not_be_shared_has_one_instance_by_itself(tmp_path, monkeypatch) -> None:
-    registry = Loading(concurrent=False)
-    monkeypatch.setattr(loading.registry, "load", registry)
-    models = loader().load(write_identity(tmp_path / "m.onnx"))
+    fakes = Loading(concurrent=False)
+    monkeypatch.setattr(loading.registry, "load", fakes)
+    models = load(write_identity(tmp_path / "m.onnx"), loader())
     assert instances_of(models, "m") == 1
     models.close()
 
 
 def test_a_copy_that_cannot_be_loaded_closes_the_others(tmp_path, monkeypatch) -> None:
-    registry = Loading(concurrent=False)
-    registry.fails_after = 2
-    monkeypatch.setattr(loading.registry, "load", registry)
+    fakes = Loading(concurrent=False)
+    fakes.fails_after = 2
+    monkeypatch.setattr(loading.registry, "load", fakes)
     with pytest.raises(LoadFailed, match="model 'm' is broken"):
-        loader(instances=3).load(write_identity(tmp_path / "m.onnx"))
-    assert registry.closed() == [("m", 1), ("m", 1)]
+        load(write_identity(tmp_path / "m.onnx"), loader(instances=3))
+    assert fakes.closed() == [("m", 1), ("m", 1)]
 
 
 def test_models_are_warmed_up_with_the_options_that_were_planned(tmp_path, monkeypatch) -> None:
-    registry = Loading(quick=True)
-    monkeypatch.setattr(loading.registry, "load", registry)
-    models = loader(threads=3).load(write_identity(tmp_path / "m.onnx"))
+    fakes = Loading(quick=True)
+    monkeypatch.setattr(loading.registry, "load", fakes)
+    models = load(write_identity(tmp_path / "m.onnx"), loader(threads=3))
     assert models.names() == ["m"]
-    assert registry.options == [RuntimeOptions(threads=3)]
-    assert registry.runs == SAMPLES + 1
+    assert fakes.options == [RuntimeOptions(threads=3)]
+    assert fakes.runs == SAMPLES + 1
     models.close()
-
-
-def test_a_path_without_models_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LoadFailed, match="does not exist"):
-        loader().load(tmp_path / "nowhere")
-    with pytest.raises(LoadFailed, match="there is no model in"):
-        loader().load(tmp_path)
 
 
 def test_without_worker_processes_there_is_no_arena(tmp_path: Path) -> None:
     one = loader()
-    one.load(write_identity(tmp_path / "m.onnx")).close()
+    load(write_identity(tmp_path / "m.onnx"), one).close()
     assert one.arena is None
 
 
@@ -169,7 +277,7 @@ class Counting:
 async def test_python_lives_in_a_worker_process(tmp_path: Path) -> None:
     write_python_model(tmp_path, COUNTING)
     one = loader()
-    models = one.load(tmp_path)
+    models = load(tmp_path, one)
     try:
         one.watch()
         (name,) = models.names()
@@ -187,7 +295,7 @@ async def test_python_may_be_told_to_live_in_the_server(tmp_path: Path) -> None:
     write_python_model(tmp_path, COUNTING)
     (tmp_path / "model.toml").write_text('isolation = "inline"')
     one = loader(isolation="process")
-    models = one.load(tmp_path)
+    models = load(tmp_path, one)
     (name,) = models.names()
     answer, _ = await models.find(name).answer(InferRequest(name, {}))
     models.close()
@@ -197,7 +305,7 @@ async def test_python_may_be_told_to_live_in_the_server(tmp_path: Path) -> None:
 
 async def test_onnx_may_live_in_worker_processes(tmp_path: Path) -> None:
     one = loader(isolation="process", instances=2)
-    models = one.load(write_identity(tmp_path / "m.onnx"))
+    models = load(write_identity(tmp_path / "m.onnx"), one)
     try:
         one.watch()
         x = np.array([1.5, -2.0], np.float32)

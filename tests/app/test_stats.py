@@ -8,12 +8,15 @@ import numpy as np
 
 from engine.fake_models import FakeClock, FakeModel, described, model_of
 from pelton.engine.models import Models
+from pelton.engine.shadowing import ShadowCounts
 from pelton.errors import Code
 from pelton.messages import InferRequest, Observed, Timing
 from pelton.monitoring.counters import Counters
+from pelton.routing.policy import Route
 from pelton.servers.memory_budget import MemoryBudget
+from pelton.servers.refused_counts import RefusedCounts
 from pelton.specs import TensorSpec
-from pelton.stats import Statistics
+from pelton.stats import Copies, Statistics
 
 X = TensorSpec("x", "FP32", (-1,))
 
@@ -23,11 +26,15 @@ def served(*names: str) -> Models:
     return Models(model_of(FakeModel(metadata=described(X, name=name)), clock) for name in names)
 
 
+def no_copies() -> Copies:
+    return Copies(ShadowCounts(), Counters(FakeClock()))
+
+
 def statistics(models: Models, clock: FakeClock) -> tuple[Statistics, Counters]:
     counters = Counters(clock)
     for name in models.names():
         counters.know(name)
-    return Statistics(counters, models, MemoryBudget(4096)), counters
+    return Statistics(counters, models, MemoryBudget(4096), RefusedCounts(), no_copies()), counters
 
 
 def counted() -> Statistics:
@@ -74,7 +81,12 @@ IDLE = {
     "requests_per_second": 0.0,
     "success_rate": 0.0,
 }
-MEMORY = {"buffered_bytes": 0, "max_buffered_bytes": 4096, "waiting_for_memory": 0}
+MEMORY = {
+    "buffered_bytes": 0,
+    "max_buffered_bytes": 4096,
+    "waiting_for_memory": 0,
+    "refused_requests": {"unauthenticated": 0, "forbidden": 0, "rate_limited": 0},
+}
 
 
 def test_statistics_of_one_model() -> None:
@@ -107,8 +119,87 @@ async def test_runs_are_counted() -> None:
     models.close()
 
 
+async def test_versions_have_numbers_of_their_own() -> None:
+    clock = FakeClock()
+    models = Models(
+        model_of(FakeModel(metadata=described(X, name="robot", version=version)), clock)
+        for version in ("2", "10")
+    )
+    told, _ = statistics(models, clock)
+    for version in ("2", "10", "10"):
+        request = InferRequest("robot", {"x": np.ones(1, np.float32)})
+        await models.find("robot", version).answer(request)
+    robot = told.told("robot")
+    assert robot["batches"]["runs"] == 3
+    assert robot["instances"] == {"all": 4, "alive": 4}
+    assert [(one, robot["versions"][one]["batches"]["runs"]) for one in robot["versions"]] == [
+        ("2", 1),
+        ("10", 2),
+    ]
+    models.close()
+
+
+def test_a_model_that_is_asleep_has_numbers_too() -> None:
+    models = served("robot")
+    told, counters = statistics(models, FakeClock())
+    counters.observe(Observed("robot", None, Timing(compute_s=1.0)))
+    models.sleep(models.find("robot"))
+    robot = told.told("robot")
+    assert robot["successful_requests"] == 1
+    assert robot["instances"] == {"all": 0, "alive": 0}
+
+
+def test_a_route_has_the_numbers_of_its_model() -> None:
+    models = served("robot")
+    told, counters = statistics(models, FakeClock())
+    counters.observe(Observed("robot", None, Timing(compute_s=1.0)))
+    models.table = models.table.with_route(Route("beta", "robot"))
+    assert told.told("beta")["successful_requests"] == 1
+
+
 def test_what_is_held_is_told() -> None:
     budget = MemoryBudget(4096)
-    told = Statistics(Counters(FakeClock()), Models(), budget)
+    told = Statistics(Counters(FakeClock()), Models(), budget, RefusedCounts(), no_copies())
     assert budget.take(1000)
     assert told.told(None)["buffered_bytes"] == 1000
+
+
+def test_who_was_refused_is_told_by_what_they_were_told() -> None:
+    refused = RefusedCounts()
+    told = Statistics(Counters(FakeClock()), Models(), MemoryBudget(1), refused, no_copies())
+    for status in (401, 403, 403, 429, 200, 400, 404, 503):
+        refused.note(status)
+    assert told.told(None)["refused_requests"] == {
+        "unauthenticated": 1,
+        "forbidden": 2,
+        "rate_limited": 1,
+    }
+
+
+def test_what_shadows_did_is_told_apart() -> None:
+    clock = FakeClock()
+    models = Models(
+        model_of(FakeModel(metadata=described(X, name="robot", version=version)), clock)
+        for version in ("2", "10")
+    )
+    copies = Copies(ShadowCounts(answered=1, failed=2, shed=3), Counters(clock))
+    for error in (None, Code.MODEL_FAILED, Code.MODEL_FAILED):
+        copies.counters.observe(Observed("robot", error, Timing(compute_s=0.5), 1, 2))
+    counters = Counters(clock)
+    counters.know("robot")
+    counters.observe(Observed("robot", None, Timing(compute_s=0.25), 1, 10))
+    told = Statistics(counters, models, MemoryBudget(1), RefusedCounts(), copies).told(None)
+    assert told["shadows"] == {"answered": 1, "failed": 2, "shed": 3}
+    assert told["total_requests"] == 1
+    versions = told["models"]["robot"]["versions"]
+    assert versions["10"]["avg_inference_time"] == 0.25
+    assert "copies" not in versions["10"]
+    assert versions["2"]["total_requests"] == 0
+    assert versions["2"]["copies"] == {
+        "total_requests": 3,
+        "successful_requests": 1,
+        "failed_requests": 2,
+        "total_inference_time": 0.5,
+        "avg_inference_time": 0.5,
+    }
+    models.close()

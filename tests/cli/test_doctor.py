@@ -71,17 +71,25 @@ def test_everything_that_the_server_is_installed_with_is_looked_at() -> None:
     assert names - set(doctor.NEEDED) == {"rich", "typer"}  # the doctor itself runs on them
 
 
-def test_a_missing_extra_is_only_noted(installed) -> None:
-    del installed["torch"]
-    assert found()["torch"] == Finding(
-        "note", "torch", "not installed; pip install 'pelton[torch]'"
-    )
+@pytest.mark.parametrize("name", doctor.OPTIONAL)
+def test_a_missing_extra_is_only_noted(installed, name: str) -> None:
+    del installed[name]
+    told = f"not installed; {doctor.OPTIONAL[name]}"
+    assert found()[name] == Finding("note", name, told)
     assert CliRunner().invoke(app).exit_code == 0
+
+
+def test_every_extra_is_looked_at_and_told_by_its_name() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    cures = {f"pip install 'pelton[{extra}]'" for extra in extras if extra != "server"}
+    assert set(doctor.OPTIONAL.values()) == cures
 
 
 @pytest.mark.parametrize(
     ("name", "cure"),
-    [("uvloop", "pip install 'pelton[server]'"), ("torch", "pip install 'pelton[torch]'")],
+    [("uvloop", "pip install 'pelton[server]'"), *doctor.OPTIONAL.items()],
 )
 def test_the_cure_is_printed_as_it_must_be_typed(installed, name: str, cure: str) -> None:
     del installed[name]

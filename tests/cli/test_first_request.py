@@ -99,3 +99,10 @@ def test_whatever_an_inputs_name_a_shell_hands_it_on_unharmed(name: str) -> None
     """An ONNX file from a stranger names its inputs; the line is made to be pasted."""
     _, body = taken_apart(curl_line(URL, [model(TensorSpec(name, "FP32", (1,)))]))
     assert body["inputs"][0]["name"] == name
+
+
+def test_a_key_is_named_where_one_is_wanted() -> None:
+    fits = model(TensorSpec("x", "FP32", (1,)))
+    line = curl_line(URL, [fits], with_key=True)
+    assert line.startswith(f'curl -s -H "Authorization: Bearer $PELTON_API_KEY" {URL}/v2/models/')
+    assert "Authorization" not in curl_line(URL, [], with_key=True)  # health is for everybody

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pelton.access.keys import make_key
 from pelton.cli.log_format import JsonLines, TextLines, escaped, set_up_logging
+from pelton.records import Scope
 
 HOSTILE = {
     "line break": ("a\nERROR forged", "a\\nERROR forged"),
@@ -160,3 +162,20 @@ def test_half_a_surrogate_pair_does_not_break_the_log() -> None:
     assert sys.__stderr__ is not None
     assert sys.__stderr__.errors == "backslashreplace"
     assert "\ud800".encode("utf-8", sys.__stderr__.errors) == b"\\ud800"
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_key_gets_into_the_log_whoever_writes_it(style: str, capsys) -> None:
+    key = make_key("robot", [Scope.INFER], 0.0).text
+    set_up_logging(style, "debug")
+    logger = logging.getLogger("somebody.else")
+    logger.warning("asked with %s", key)
+    try:
+        raise ValueError(f"what is {key}?")
+    except ValueError:
+        logger.exception("failed")
+    written = capsys.readouterr().err
+    assert "asked with pelton_" in written
+    assert "ValueError: what is pelton_" in written
+    assert key.rpartition("_")[2] not in written

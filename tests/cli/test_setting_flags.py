@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from pelton.cli import serve, show_settings
-from pelton.cli.setting_flags import with_setting_flags
-from pelton.setting_values import YES_NO
-from pelton.settings import SETTINGS, Setting
+from pelton.cli.setting_flags import FLAGGED, with_setting_flags
+from pelton.setting_values import YES_NO, Setting
+from pelton.settings import SETTINGS
 from pelton.settings_docs import render, shown
 
 WIDE = {"COLUMNS": "200"}
@@ -39,7 +39,7 @@ def said():
     return app_of(with_setting_flags(command)), calls
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", FLAGGED, ids=lambda setting: setting.name)
 def test_each_flag_hands_on_what_was_typed(said, setting: Setting) -> None:
     app, calls = said
     typed = ["true"] if setting.form is YES_NO else ["as typed"]
@@ -47,7 +47,16 @@ def test_each_flag_hands_on_what_was_typed(said, setting: Setting) -> None:
     assert CliRunner().invoke(app, [setting.flag, *words, "here"]).exit_code == 0
     ((path, flags),) = calls
     assert path == Path("here")
-    assert flags == {each.name: None for each in SETTINGS} | {setting.name: typed[0]}
+    assert flags == {each.name: None for each in FLAGGED} | {setting.name: typed[0]}
+
+
+def test_what_is_said_in_the_file_only_has_no_flag(said) -> None:
+    app, calls = said
+    (hidden,) = set(SETTINGS) - set(FLAGGED)
+    for flag in (hidden.flag, f"--no-{hidden.flag[2:]}"):
+        assert CliRunner().invoke(app, [flag]).exit_code == 2
+    assert hidden.flag not in CliRunner().invoke(app, ["--help"], env=WIDE).output
+    assert not calls
 
 
 def test_a_switch_can_be_turned_off(said) -> None:
@@ -59,7 +68,7 @@ def test_a_switch_can_be_turned_off(said) -> None:
 def test_flags_that_are_not_given_are_none(said) -> None:
     app, calls = said
     assert CliRunner().invoke(app).exit_code == 0
-    assert calls == [(None, {each.name: None for each in SETTINGS})]
+    assert calls == [(None, {each.name: None for each in FLAGGED})]
 
 
 def test_a_value_may_begin_with_a_dash(said) -> None:
@@ -73,10 +82,10 @@ def test_the_help_of_serve_tells_every_flag_with_its_default() -> None:
     assert result.exit_code == 0
     options = result.output.partition("─ Serving ─")[2]
     text = re.sub(r"[\s│]+", " ", options)
-    for setting in SETTINGS:
+    for setting in FLAGGED:
         assert f" {setting.flag} " in text
         assert setting.help in text
-    for setting in SETTINGS:
+    for setting in FLAGGED:
         line = text[text.index(f" {setting.flag} ") :]
         default = re.search(r"[(\[]default: (.*?)[)\]]", line)
         assert default is not None, setting.flag
@@ -99,7 +108,12 @@ def test_all_settings_are_listed() -> None:
         if line.startswith("│")
     ]
     assert [row[:3] for row in rows if row[0]] == [
-        [setting.name, setting.variable, shown(setting, setting.default)] for setting in SETTINGS
+        [
+            setting.name,
+            "in the file only" if setting.file_only else setting.variable,
+            shown(setting, setting.default),
+        ]
+        for setting in SETTINGS
     ]
 
 

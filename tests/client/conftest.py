@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from client.both_clients import KINDS, MakeClient, clients
+from servers.publishing_site import running_site, site
+
+__all__ = ["make_client", "running_site", "site"]
 
 
 @pytest.fixture(params=KINDS)

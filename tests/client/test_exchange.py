@@ -10,7 +10,7 @@ import pytest
 
 from client.scripted_peer import Answer, ScriptedPeer, infer_reply, json_reply, reply
 from pelton import errors
-from pelton.client import Retries, Timeouts
+from pelton.client import Bounds, Retries, Timeouts
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 SCORES = np.array([[0.25, 0.75]], dtype=np.float32)
@@ -200,7 +200,7 @@ BAD_REPLIES = {
 def test_an_answer_that_is_none_is_an_error_and_not_asked_for_again(make_client, case):
     raw, said = BAD_REPLIES[case]
     with ScriptedPeer([Answer([raw], "close")], [Answer([ANSWER])]) as peer:
-        client = make_client(peer.url, max_reply_bytes=1000)
+        client = make_client(peer.url, bounds=Bounds(max_reply_bytes=1000))
         with pytest.raises(errors.ConnectionFailed) as caught:
             client.infer("m", {"image": IMAGE}, idempotent=True)
     assert said in caught.value.message

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from pelton.client import Client, Retries, Timeouts
+from pelton.client import Bounds, Client, Retries, Timeouts
 from pelton.errors import SettingsError
 
 
@@ -32,6 +32,13 @@ def test_retries_are_in_range(wrong):
         Retries(**wrong)
 
 
+@pytest.mark.parametrize("name", ["max_connections", "max_reply_bytes"])
+def test_bounds_are_at_least_one(name):
+    assert getattr(Bounds(**{name: 1}), name) == 1
+    with pytest.raises(SettingsError, match=f"Bounds.{name} must be at least 1"):
+        Bounds(**{name: 0})
+
+
 def test_a_try_ends_with_the_call_at_the_latest():
     assert Timeouts(request_s=9).attempt_end_s(100.0, 109.0) == 109.0
     assert Timeouts(attempt_s=4).attempt_end_s(100.0, 109.0) == 104.0
@@ -46,8 +53,6 @@ def test_a_try_ends_with_the_call_at_the_latest():
         ({"headers": {"transfer-encoding": "chunked"}}, "is set by the client itself"),
         ({"headers": {"A": "b\r\nC: d"}}, "the value of the header A"),
         ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "starts with http:, not https://"),
-        ({"max_connections": 0}, "max_connections must be at least 1"),
-        ({"max_reply_bytes": 0}, "max_reply_bytes must be at least 1"),
     ],
 )
 def test_a_client_says_what_is_wrong_with_its_settings(wrong, said):

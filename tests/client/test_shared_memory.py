@@ -17,7 +17,7 @@ import pytest
 
 from client.both_clients import MakeClient
 from client.sharing_peer import SharingPeer
-from pelton.client import Client, Retries, named_memory
+from pelton.client import Bounds, Client, Retries, named_memory
 from pelton.client.blocks import MAX_BLOCKS, SHARED_FROM_BYTES
 from pelton.errors import ConnectionFailed, InvalidRequest, PeltonError, SettingsError
 
@@ -274,7 +274,7 @@ def test_a_client_without_shared_memory_has_ordinary_arrays(peer, make_client):
 
 
 def test_threads_share_the_blocks(peer):
-    with Client(peer.url, shared_memory=True, max_connections=4) as client:
+    with Client(peer.url, shared_memory=True, bounds=Bounds(max_connections=4)) as client:
 
         def ask(number: int) -> bool:
             array = IMAGE + np.uint8(number)

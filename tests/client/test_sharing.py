@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client.scripted_peer import Answer, Received, ScriptedPeer, infer_reply, json_reply
-from pelton.client import AsyncClient, Client, blocking
+from pelton.client import AsyncClient, Bounds, Client, blocking
 from pelton.client.blocking import Transport
 from pelton.client.failure import NoReply
 from pelton.client.http1 import Request
@@ -32,7 +32,10 @@ def echo(request: Received) -> list[bytes]:
 
 def test_threads_share_the_connections_that_there_may_be():
     script = [[Answer([LIVE])] * 400 for _ in range(3)]
-    with ScriptedPeer(*script) as peer, Client(peer.url, max_connections=3) as client:
+    with (
+        ScriptedPeer(*script) as peer,
+        Client(peer.url, bounds=Bounds(max_connections=3)) as client,
+    ):
         with ThreadPoolExecutor(12) as pool:
             lives = list(pool.map(lambda _: client.server_live(), range(400)))
         assert all(lives)
@@ -43,7 +46,7 @@ def test_threads_share_the_connections_that_there_may_be():
 def test_threads_do_not_get_each_others_answers():
     with (
         ScriptedPeer(*[[Answer(echo)] * 300] * 4) as peer,
-        Client(peer.url, max_connections=4) as client,
+        Client(peer.url, bounds=Bounds(max_connections=4)) as client,
     ):
 
         def ask(number: int) -> bool:
@@ -56,7 +59,7 @@ def test_threads_do_not_get_each_others_answers():
 
 async def test_tasks_do_not_get_each_others_answers():
     with ScriptedPeer(*[[Answer(echo)] * 300] * 4) as peer:
-        async with AsyncClient(peer.url, max_connections=4) as client:
+        async with AsyncClient(peer.url, bounds=Bounds(max_connections=4)) as client:
 
             async def ask(number: int) -> bool:
                 sent = np.arange(number, number + 50)
@@ -111,7 +114,7 @@ async def test_a_task_that_finds_all_connections_busy_waits_only_so_long():
 
 async def test_a_cancelled_task_hangs_up_and_leaves_its_place_to_the_next():
     with ScriptedPeer([Answer(holds=True)], [Answer([LIVE])]) as peer:
-        async with AsyncClient(peer.url, max_connections=1) as client:
+        async with AsyncClient(peer.url, bounds=Bounds(max_connections=1)) as client:
             task = asyncio.create_task(client.infer("m", {"x": np.zeros(3)}))
             await asyncio.to_thread(peer.wait_received, 1)
             task.cancel()
@@ -123,7 +126,7 @@ async def test_a_cancelled_task_hangs_up_and_leaves_its_place_to_the_next():
 
 async def test_a_task_that_is_cancelled_while_it_waits_for_a_connection_takes_none():
     with ScriptedPeer([Answer([LIVE], holds=True)]) as peer:
-        async with AsyncClient(peer.url, max_connections=1) as client:
+        async with AsyncClient(peer.url, bounds=Bounds(max_connections=1)) as client:
             first = asyncio.create_task(client.server_live())
             second = asyncio.create_task(client.server_live())
             await asyncio.sleep(0)

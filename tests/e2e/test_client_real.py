@@ -10,7 +10,7 @@ import pytest
 
 from client.both_clients import KINDS, MakeClient, clients
 from pelton import errors
-from pelton.client import Client, Retries, send_inference_request
+from pelton.client import Bounds, Client, Retries, send_inference_request
 from pelton.tensors import DATATYPES
 from served_models import write_models
 from support_server import ServerProcess, matmul_weights, until, write_reduce
@@ -213,7 +213,7 @@ def test_statistics_count_what_was_asked(server, make_client):
 def test_many_threads_share_one_client(server):
     weights = matmul_weights()
 
-    with Client(server.url, max_connections=4) as client:
+    with Client(server.url, bounds=Bounds(max_connections=4)) as client:
 
         def ask(number: int) -> bool:
             rows = np.arange(number, number + 64, dtype=np.float32).reshape(1, 64)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from client.both_clients import KINDS, MakeClient, clients
 from pelton import errors
-from pelton.client import Client, Retries
+from pelton.client import Bounds, Client, Retries
 from served_models import write_models
 from support_server import ServerProcess, run_pelton, write_identity, write_matmul, write_reduce
 
@@ -106,7 +106,7 @@ def test_an_answer_that_outgrows_its_place_comes_nevertheless(url, make_client):
 
 
 def test_threads_share_one_client_and_its_memory(url):
-    with Client(url, shared_memory=True, max_connections=4) as client:
+    with Client(url, shared_memory=True, bounds=Bounds(max_connections=4)) as client:
 
         def ask(number: int) -> bool:
             sent = IMAGE[:100] + np.uint8(number)

@@ -70,9 +70,13 @@ async def test_server_metadata(triton: Any) -> None:
     told = await triton.get_server_metadata()
     assert told["name"] == "pelton"
     assert told["version"] == pelton.__version__
-    assert {"binary_tensor_data", "classification", "model_configuration", "parameters"} <= set(
-        told["extensions"]
-    )
+    assert set(told["extensions"]) == {
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "model_repository",
+        "parameters",
+    }
 
 
 async def test_model_metadata(triton: Any) -> None:

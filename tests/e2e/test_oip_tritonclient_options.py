@@ -110,8 +110,6 @@ async def test_a_refusal_can_be_read_when_compression_was_asked_for(triton: Any)
 
 async def test_what_is_not_offered_says_so(triton: Any) -> None:
     calls: list[tuple[str, tuple[Any, ...]]] = [
-        ("get_model_repository_index", ()),
-        ("load_model", ("matmul",)),
         ("get_inference_statistics", ()),
         ("get_trace_settings", ()),
         ("get_log_settings", ()),
@@ -120,6 +118,20 @@ async def test_what_is_not_offered_says_so(triton: Any) -> None:
         with pytest.raises(InferenceServerException) as refused:
             await getattr(triton, name)(*arguments)
         assert refused.value.status() in ("404", "405"), name
+
+
+async def test_what_is_there_is_listed(triton: Any) -> None:
+    index = await triton.get_model_repository_index()
+    assert {"name": "matmul", "version": "1", "state": "READY", "reason": ""} in index
+    assert len({row["name"] for row in index}) == len(index)
+
+
+@pytest.mark.parametrize("call", ["load_model", "unload_model"])
+async def test_models_are_changed_only_where_that_is_allowed(triton: Any, call: str) -> None:
+    with pytest.raises(InferenceServerException, match="--explicit-models") as refused:
+        await getattr(triton, call)("matmul")
+    assert refused.value.status() == "403"
+    assert await triton.is_model_ready("matmul")
 
 
 async def test_an_output_that_does_not_exist(triton: Any) -> None:
@@ -179,7 +191,6 @@ def test_no_call_of_the_client_is_left_out() -> None:
     files = Path(__file__).parent.glob("test_oip_tritonclient*.py")
     tried = "".join(file.read_text() for file in files)
     left_to_later = {
-        "unload_model",
         "update_trace_settings",
         "update_log_settings",
         "close",

@@ -193,7 +193,7 @@ def test_statistics_count_what_happened(tmp_path: Path, serve) -> None:
     write_identity(tmp_path / "echo/1/model.onnx")
     server = serve(tmp_path)
     before = ask(server, get("/stats")).json()
-    assert list(before) == [*STATISTICS, *MEMORY, "models"]
+    assert list(before) == [*STATISTICS, *MEMORY, "refused_requests", "models"]
     assert before["total_requests"] == 0
     assert list(before["models"]) == ["echo", "matmul"]
     kind = "application/json"

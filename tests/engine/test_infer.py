@@ -14,7 +14,7 @@ from engine.fake_models import VECTOR, FakeClock, FakeModel, described, model_of
 from pelton.engine.infer import Engine
 from pelton.engine.model import Model
 from pelton.engine.models import Models
-from pelton.errors import Code, InvalidRequest, NotFound, PeltonError, Unavailable
+from pelton.errors import Code, InvalidRequest, ModelFailed, NotFound, PeltonError, Unavailable
 from pelton.messages import InferRequest, Observed, Timing
 from pelton.specs import Serving
 from pelton.testing import FakeInstance
@@ -58,6 +58,14 @@ async def test_an_unknown_output_is_refused_with_the_known_ones() -> None:
     message = "model 'm' has no output 'summ'; it gives double, sum, same"
     with pytest.raises(InvalidRequest, match=f"^{re.escape(message)}$"):
         await engine_of(three).infer(request)
+
+
+async def test_an_output_that_has_no_digest_is_the_models_failure() -> None:
+    model = model_of(
+        FakeModel(lambda inputs: {"y": {1, 2}}, concurrent=False), CLOCK, deterministic=True
+    )
+    with pytest.raises(ModelFailed, match="cannot be sent: a set has no digest"):
+        await Engine(Models([model]), lambda observed: None).infer(InferRequest("m", {"x": X}))
 
 
 async def test_the_version_of_the_request_is_looked_at() -> None:
@@ -127,7 +135,9 @@ async def test_each_request_is_observed_once(run, request_, code) -> None:
     engine = engine_of(run, observed)
     with contextlib.suppress(PeltonError):
         await engine.infer(request_)
-    assert observed == [Observed(request_.model, code, Timing(), batch_rows=int(code is None))]
+    version = 0 if code is Code.NOT_FOUND else 1
+    rows = int(code is None)
+    assert observed == [Observed(request_.model, code, Timing(), rows, version)]
 
 
 async def test_the_time_of_an_answer_is_observed() -> None:
@@ -138,7 +148,7 @@ async def test_the_time_of_an_answer_is_observed() -> None:
         return {}
 
     response = await engine_of(run, observed).infer(InferRequest("m", {"x": X}))
-    assert observed == [Observed("m", None, Timing(compute_s=0.5), batch_rows=1)]
+    assert observed == [Observed("m", None, Timing(compute_s=0.5), 1, 1)]
     assert response.timing == Timing(compute_s=0.5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from engine.fake_models import run as ask
 from engine.virtual_time import in_virtual_time, settle
 from pelton.engine.model import REMEMBERED_FORMS, Model, ModelStatistics
 from pelton.engine.placement import SAMPLES
+from pelton.engine.thread_instance import thread_instances
 from pelton.errors import Code, InvalidRequest, ModelFailed, PeltonError
 from pelton.messages import InferRequest, Timing
+from pelton.runtimes.contract import Stop
 from pelton.runtimes.warm_up import MOST_ELEMENTS
 from pelton.specs import Batching, Serving, TensorSpec
 from pelton.testing import FakeInstance
@@ -446,3 +449,52 @@ async def test_forms_without_end_do_not_fill_the_memory() -> None:
 
 class Form:
     """A token that can be watched."""
+
+
+class Stoppable(FakeModel):
+    """Runs until it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = threading.Event()
+
+    def run_until(self, inputs: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
+        stopped = threading.Event()
+        stop.on_ask(stopped.set)
+        self.running.set()
+        assert stopped.wait(WAIT_S)
+        raise RuntimeError("told to stop")
+
+
+def test_a_warm_up_that_nobody_waits_for_ends() -> None:
+    loaded, stop = Stoppable(), Stop()
+    model = Model(loaded.metadata, [FakeInstance()], Serving(), FakeClock(), loaded)
+    warming = threading.Thread(target=model.warm_up, args=(stop,))
+    warming.start()
+    assert loaded.running.wait(WAIT_S)
+    stop.ask()
+    warming.join(WAIT_S)
+    assert not warming.is_alive()
+
+
+async def test_a_model_that_is_not_quick_is_warmed_up_and_stays_off_the_loop() -> None:
+    run = Timed(50e-6)
+    loaded = FakeModel(run)
+    model = Model(loaded.metadata, thread_instances(loaded, 1), Serving(), run.clock, loaded)
+    model.warm_up()
+    assert len(run.on_loop) == SAMPLES + 1
+    run.on_loop = []
+    await ask(model, {"x": np.ones(1, np.float32)})
+    assert run.on_loop == [False]
+    model.close()
+
+
+@in_virtual_time
+async def test_a_death_of_a_worker_is_told_and_a_revival_is_not() -> None:
+    instances, deaths = [FakeInstance(), FakeInstance()], []
+    model = Model(described(VECTOR), instances, Serving(), FakeClock())
+    model.on_death(lambda: deaths.append(1))
+    instances[1].die()
+    assert deaths == [1]
+    instances[1].revive()
+    assert deaths == [1]

@@ -36,9 +36,9 @@ def test_a_name_finds_its_model(name: str, version: str | None, found: str) -> N
         ("cat", None, "unknown model 'cat'; served are: digits, robot"),
         ("Robot", None, "unknown model 'Robot'; served are: digits, robot"),
         ("", None, "unknown model ''; served are: digits, robot"),
-        ("robot", "12", "version '12' of model 'robot' is not served; version 3 is"),
-        ("robot", "03", "version '03' of model 'robot' is not served; version 3 is"),
-        ("robot", "", "version '' of model 'robot' is not served; version 3 is"),
+        ("robot", "12", "version '12' of model 'robot' is not served; ready are: 3; labels: none"),
+        ("robot", "03", "version '03' of model 'robot' is not served; ready are: 3; labels: none"),
+        ("robot", "", "version '' of model 'robot' is not served; ready are: 3; labels: none"),
     ],
 )
 def test_what_is_not_served_is_told_with_what_is(name, version, message) -> None:

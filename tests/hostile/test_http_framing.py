@@ -334,14 +334,17 @@ def test_many_ranges_of_a_static_file(target: ServerProcess, conditions: Conditi
         conditions.memory_settles(send, repeats=10)
 
 
-def test_the_host_header_changes_nothing(target: ServerProcess) -> None:
-    answers = set()
-    for host in ("test", "127.0.0.1:50000", "[::1]:50000", "a_b.example", "evil.example"):
+def test_the_host_header_changes_nothing_but_whether_it_is_ours(target: ServerProcess) -> None:
+    def told(host: str) -> tuple[int, bytes]:
         with Wire(target.port) as wire:
             reply = wire.ask(f"GET /v2 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            answers.add((reply.status, reply.body))
-    assert len(answers) == 1
-    assert answers.pop()[0] == 200
+        return reply.status, reply.body
+
+    ours = {told(host) for host in ("test", "127.0.0.1:50000", "[::1]:50000", "localhost")}
+    assert len(ours) == 1
+    assert ours.pop()[0] == 200
+    # A name can be bent to this address, so that a page of strangers asks "its own" server.
+    assert {told(host)[0] for host in ("a_b.example", "evil.example", "10.0.0.1")} == {403}
 
 
 def test_absolute_targets_go_where_their_path_goes(target: ServerProcess) -> None:

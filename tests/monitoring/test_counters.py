@@ -45,6 +45,37 @@ def test_each_model_has_its_own_row() -> None:
     assert counters.totals() == Totals(succeeded=1, failed=1, compute_s=1.0)
 
 
+def test_each_version_has_its_own_row() -> None:
+    counters = counters_of("robot")
+    for version, compute_s in ((10, 1.0), (2, 4.0), (10, 2.0)):
+        counters.observe(Observed("robot", None, Timing(compute_s=compute_s), 1, version))
+    counters.observe(Observed("robot", Code.MODEL_FAILED, Timing(), 0, 2))
+    counters.observe(Observed("robot", Code.NOT_FOUND, Timing()))
+    assert list(counters.by_version("robot").items()) == [
+        (2, Totals(succeeded=1, failed=1, compute_s=4.0)),
+        (10, Totals(succeeded=2, compute_s=3.0)),
+    ]
+    assert counters.by_model() == {"robot": Totals(succeeded=3, failed=2, compute_s=7.0)}
+    assert counters.by_version("other") == {}
+
+
+def test_a_model_that_was_loaded_later_is_known_by_its_version() -> None:
+    counters = counters_of()
+    counters.observe(Observed("new", None, Timing(), 1, 1))
+    assert counters.by_model() == {"new": Totals(succeeded=1)}
+
+
+def test_what_a_version_did_counts_for_its_model_when_it_is_gone() -> None:
+    counters = counters_of("robot")
+    for version in (1, 2):
+        counters.observe(Observed("robot", None, Timing(compute_s=1.0), 1, version))
+    counters.forget("robot", 1)
+    counters.forget("robot", 7)
+    assert counters.by_version("robot") == {2: Totals(succeeded=1, compute_s=1.0)}
+    both = Totals(succeeded=2, compute_s=2.0)
+    assert (counters.by_model(), counters.totals()) == ({"robot": both}, both)
+
+
 def test_names_of_strangers_count_in_the_whole_and_get_no_row() -> None:
     counters = counters_of("robot")
     for index in range(1000):

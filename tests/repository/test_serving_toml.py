@@ -24,6 +24,10 @@ WHOLE = """
     max_queue_bytes = 1_000_000
     request_timeout_s = 2
     hang_grace_s = 0.5
+    cache = true
+    cache_ttl_s = 600
+    cache_max_bytes = 1_000_000
+    cache_objects = true
 
     [batching]
     max_batch_rows = 16
@@ -52,6 +56,10 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "max_queue_bytes": 1_000_000,
         "request_timeout_s": 2.0,
         "hang_grace_s": 0.5,
+        "cache": True,
+        "cache_ttl_s": 600.0,
+        "cache_max_bytes": 1_000_000,
+        "cache_objects": True,
         "batching": {
             "max_batch_rows": 16,
             "max_delay_ms": 2.0,
@@ -100,6 +108,8 @@ def test_a_versions_word_comes_before_the_models_key_by_key(tmp_path: Path) -> N
         ("request_timeout_s = nan", "`request_timeout_s` is nan; it must be a number of seconds"),
         ("hang_grace_s = inf", "`hang_grace_s` is inf; it must be a number of seconds"),
         ("hang_grace_s = true", "`hang_grace_s` is True; it must be a number of seconds"),
+        ("cache = 'yes'", "`cache` is 'yes'; it must be true or false"),
+        ("cache_ttl_s = 0", "`cache_ttl_s` is 0; it must be a number of seconds, more"),
         ("batching = 1", "`batching` must be a table"),
         ("[batching]\nmax_batch_rows = 65537", "`max_batch_rows` in [batching] is 65537; it must"),
         (

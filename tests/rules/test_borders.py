@@ -34,14 +34,24 @@ class Border:
 
 
 BORDERS = (
+    Border(
+        "access/redaction.py", "RedactSecrets.filter", "an argument's __str__ may raise anything"
+    ),
+    Border("caching/redis_store.py", "RedisStore._tried", "a Redis that is unwell costs only hits"),
+    Border("caching/redis_store.py", "RedisStore.check", "a Redis that is unwell costs only hits"),
     Border("engine/batch.py", "Batch._attempt", "what instances and odd outputs break is told"),
     Border("engine/guard.py", "guarded", "a model's own code may raise anything"),
     Border("engine/workers.py", "Workers._perform", "what a call raises belongs to its caller"),
+    Border("lifecycle/residency.py", "Residency._unload", "a model's own close may raise anything"),
+    Border("lifecycle/threaded_load.py", "_load", "what a load raises belongs to its caller"),
+    Border("loading.py", "Loader._settle_all", "what a load raises belongs to its caller"),
     Border("runtimes/onnx/session.py", "_session", "onnxruntime's errors share no base class"),
+    Border("runtimes/process/single_use_worker.py", "_answer", "object and model are foreign code"),
     Border("runtimes/process/worker.py", "_answer", "a model's own code may raise anything"),
     Border("runtimes/process/worker.py", "_warm_up", "a warm-up that fails is no harm"),
     Border("runtimes/python/model.py", "_run_author", "a user's model.py may raise anything"),
     Border("runtimes/registry.py", "_installed", "a plug-in of another package is imported"),
+    Border("client/signed_calls.py", "_pickled", "an object's own __reduce__ may raise anything"),
     Border("runtimes/torch/exported.py", "_refuse_pickles", "PyTorch judges a stranger's bytes"),
     Border("runtimes/torch/model.py", "_program", "PyTorch meets a broken archive"),
     Border("servers/connections.py", "Connections._sweep", "one connection, every deadline"),

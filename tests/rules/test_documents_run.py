@@ -51,7 +51,7 @@ CURL = sorted(
 def test_curl_lines_in_the_documents_are_answered(address: str, line: str) -> None:
     done = _run(["bash", "-c", line.replace(SHOWN, address).replace("curl ", "curl --fail ", 1)])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("{")
+    assert done.stdout[0] in "{["
     if "digits/sample.json" in line:
         assert ":7:7" in done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -46,32 +47,45 @@ def test_scripts_in_the_documents_exist() -> None:
 
 def test_every_subcommand_is_documented_and_has_the_options_that_documents_give_it() -> None:
     called = {
-        (command[1], word.partition("=")[0])
+        (name, word.partition("=")[0])
         for _, command in COMMANDS
         if command[0] == "pelton"
+        for name in [_called(command[1:])]
         for word in command[1:]
     }
-    options = {name: _options(name) for name in {name for name, _ in called}}
-    assert set(options) == _subcommands()
+    assert {name for name, _ in called} == _leaves()
     wrong = [
-        pair for pair in called if pair[1].startswith("--") and pair[1] not in options[pair[0]]
+        pair for pair in called if pair[1].startswith("--") and pair[1] not in _options(pair[0])
     ]
     assert wrong == []
 
 
-def _subcommands() -> set[str]:
-    listed = re.findall(r"(?m)^\W*([a-z]+)  ", _help().partition("Commands")[2])
-    assert "serve" in listed
-    return set(listed)
+def _called(words: list[str]) -> tuple[str, ...]:
+    """Return which command is called: one word, or two where commands are grouped."""
+    return tuple(words[:2] if len(words) > 1 and words[1] in _subcommands(words[0]) else words[:1])
 
 
-def _options(subcommand: str) -> set[str]:
-    return {"--help", *re.findall(r"--[a-z0-9-]+", _help(subcommand))}
+def _leaves() -> set[tuple[str, ...]]:
+    groups = {name: _subcommands(name) for name in _subcommands()}
+    assert "serve" in groups
+    return {(name, inner) for name, inners in groups.items() for inner in inners} | {
+        (name,) for name, inners in groups.items() if not inners
+    }
 
 
-def _help(*subcommand: str) -> str:
+def _subcommands(*group: str) -> set[str]:
+    listed = _help(*group).partition("Commands")[2]
+    return set(re.findall(r"(?m)^\W*([a-z]+)  ", listed))
+
+
+def _options(command: tuple[str, ...]) -> set[str]:
+    return {"--help", *re.findall(r"--[a-z0-9-]+", _help(*command))}
+
+
+@functools.cache
+def _help(*command: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "pelton", *subcommand, "--help"],
+        [sys.executable, "-m", "pelton", *command, "--help"],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"},
@@ -92,3 +106,13 @@ def test_python_in_the_documents_imports_what_exists(block: str) -> None:
     compile(block, "document", "exec", dont_inherit=True)
     imports = re.findall(r"(?m)^(?:from|import) pelton.*(?:\n[ )].*)*", block)
     exec("\n".join(imports), {})
+
+
+def test_both_languages_show_the_same_commands_and_json() -> None:
+    pairs = [
+        (name, f"docs/{name.removeprefix('docs/zh/')}") for name in TEXTS if "docs/zh/" in name
+    ]
+    assert len(pairs) > 5
+    for chinese, english in pairs:
+        assert commands(TEXTS[chinese]) == commands(TEXTS[english]), chinese
+        assert [*code_blocks(TEXTS[chinese], "json")] == [*code_blocks(TEXTS[english], "json")]

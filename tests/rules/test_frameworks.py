@@ -1,4 +1,4 @@
-"""Which library may be imported where, and what `wire` and `batching` must never touch.
+"""Which library may be imported where, and what `wire`, `batching`, `routing` must never touch.
 
 A framework belongs to the files named for it or to the one room that it serves, so that it can be
 replaced there, and so that a server never imports what no model asked for.
@@ -34,6 +34,11 @@ LIBRARIES: dict[str, Allowed] = {
     "httptools": Allowed(("pelton.client", "pelton.servers")),
     "onnxruntime": Allowed(("pelton.runtimes.onnx",), on_demand=True),
     "torch": Allowed(("pelton.runtimes.torch",), on_demand=True),
+    "sqlalchemy": Allowed(("pelton.state",), on_demand=True),
+    "alembic": Allowed(("pelton.state",), on_demand=True),
+    "psycopg": Allowed(("pelton.state.postgres", "pelton.state.postgres_connection")),
+    "redis": Allowed(("pelton.access.redis_limit", "pelton.caching.redis_store"), on_demand=True),
+    "cryptography": Allowed(("pelton.trusted.ed25519",)),
     "fastapi": Allowed(("pelton.servers",)),
     "fastapi_offline": Allowed(("pelton.servers",)),
     "starlette": Allowed(("pelton.servers",)),
@@ -44,7 +49,7 @@ LIBRARIES: dict[str, Allowed] = {
 }
 """Every library that Pelton imports; one that is not here may not be imported at all."""
 
-PURE = ("pelton.wire", "pelton.batching")
+PURE = ("pelton.wire", "pelton.batching", "pelton.routing")
 """Rooms that turn values into values; they wait for nothing, and no clock or peer sways them."""
 
 NOT_IN_PURE = {"asyncio", "selectors", "socket", "ssl", "subprocess", "threading", "time"}
@@ -142,7 +147,7 @@ def test_a_library_that_would_not_wait_for_a_model_is_found(tmp_path: Path) -> N
     assert fault.startswith("pelton/runtimes/hasty.py:1:")
 
 
-@pytest.mark.parametrize("room", ["wire", "batching"])
+@pytest.mark.parametrize("room", ["wire", "batching", "routing"])
 @pytest.mark.parametrize("banned", sorted(NOT_IN_PURE))
 def test_time_and_peers_in_a_pure_room_are_found(tmp_path: Path, room: str, banned: str) -> None:
     files = {

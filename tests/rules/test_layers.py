@@ -1,6 +1,7 @@
 """Who may import whom: the rooms, their order, and the two sides that never meet.
 
-    words < wire batching runtimes repository monitoring < engine client < servers < settings < app < cli
+    words < wire batching routing runtimes repository monitoring state access caching trusted
+          < engine client < servers < lifecycle < settings < app < cli
 
 A file imports from its own room and from lower layers; rooms of one layer never import each other.
 What a room needs from beside it is handed in: a record of the words, or a plain callable. `testing`
@@ -18,9 +19,21 @@ from rules.source_tree import Import, SourceTree, pelton_tree, write_tree
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("words",),
-    ("wire", "batching", "runtimes", "repository", "monitoring"),
+    (
+        "wire",
+        "batching",
+        "routing",
+        "runtimes",
+        "repository",
+        "monitoring",
+        "state",
+        "access",
+        "caching",
+        "trusted",
+    ),
     ("engine", "client"),
     ("servers",),
+    ("lifecycle",),
     ("settings",),
     ("app",),
     ("cli",),
@@ -32,14 +45,19 @@ ROOM_OF_FILE = {
     "bfloat16": "words",
     "specs": "words",
     "messages": "words",
+    "records": "words",
     "clock": "words",
     "arena": "words",
     "buffers": "words",
     "setting_values": "settings",
     "settings_docs": "settings",
     "serving_plan": "app",
+    "keeping": "app",
     "loading": "app",
+    "result_cache": "app",
+    "signed_objects": "app",
     "stats": "app",
+    "traffic": "app",
     "__main__": "cli",
 }
 """The room of a file that stands beside the rooms; any other name is a room of its own."""
@@ -48,8 +66,8 @@ MAY_IMPORT_ROOT = {"servers", "app", "cli", "testing"}
 """Who may ask the package itself for its version."""
 
 REQUESTS_WAY = {"wire", "batching", "engine", "servers"}
-NOT_ON_THE_WAY = {"monitoring", "repository"}
-"""What a request passes, and what is only handed to it as `observe` and `load`."""
+NOT_ON_THE_WAY = {"monitoring", "repository", "state"}
+"""What a request passes, and what is only handed to it as plain callables and protocols."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -127,6 +145,7 @@ def test_every_named_room_and_file_exists() -> None:
         ("errors.py", "from pelton.wire import a"),  # up
         ("wire/b.py", "import pelton.engine.a"),  # up
         ("wire/b.py", "def f():\n    from pelton.runtimes import a"),  # sideways, lazily
+        ("access/b.py", "from pelton.state import a"),  # sideways: keys are handed in
         ("engine/b.py", "if TYPE_CHECKING:\n    from pelton.client.a import A"),  # sideways, typing
         ("repository/b.py", "from ..runtimes import a"),  # sideways, relative
         ("batching/b.py", "from pelton.wire import a"),
@@ -142,7 +161,7 @@ def test_every_named_room_and_file_exists() -> None:
     ],
 )
 def test_an_import_against_the_order_is_found(tmp_path: Path, importer: str, source: str) -> None:
-    rooms = ("wire", "runtimes", "repository", "engine", "client", "cli", "testing")
+    rooms = ("wire", "runtimes", "repository", "state", "engine", "client", "cli", "testing")
     files = {f"{room}/a.py": "" for room in rooms}
     files |= {"settings.py": "", "app.py": "", importer: source}
     faults = layer_faults(write_tree(tmp_path, files))

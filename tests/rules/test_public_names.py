@@ -17,11 +17,17 @@ PUBLIC = {
     },
     "pelton.client": {
         "AsyncClient",
+        "Bounds",
         "Client",
+        "IndexEntry",
         "ModelDescription",
+        "Published",
+        "PushProgress",
         "Retries",
         "ServerDescription",
+        "SigningKey",
         "Timeouts",
+        "VersionDescription",
         "send_inference_request",
     },
     "pelton.testing": {

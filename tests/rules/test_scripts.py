@@ -182,3 +182,39 @@ def test_a_failing_check_fails_the_run_but_not_the_checks_after_it(clone: Clone)
     assert done.returncode == 1
     assert "== pytest" in done.stdout
     assert done.stdout.rstrip().endswith("failed: mypy")
+
+
+def install_tools(clone: Clone, dpkg_query: str, apt_get: str) -> None:
+    for name, text in (("dpkg-query", dpkg_query), ("apt-get", apt_get)):
+        (clone.bin / name).write_text(f"#!/bin/sh\n{text}\n")
+        (clone.bin / name).chmod(0o755)
+
+
+DPKG_QUERY = 'for name; do :; done; [ -e "$CALLS.$name" ] && echo installed'
+APT_GET = (
+    'for name; do :; done; echo "$@" >>"$CALLS.apt"; [ "$name" != postgresql ] && >"$CALLS.$name"'
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs Debian's packages")
+def test_missing_packages_are_installed_and_what_cannot_be_is_told(clone: Clone) -> None:
+    install_tools(clone, DPKG_QUERY, APT_GET)
+    Path(f"{clone.calls}.openssl").touch()
+    first = clone.run("setup_and_test.sh", "--version")
+    assert first.returncode == 0, first.stderr
+    said = Path(f"{clone.calls}.apt").read_text().splitlines()
+    assert said[0].startswith("update")
+    assert [line.split()[-1] for line in said[1:]] == ["chromium", "redis-server", "postgresql"]
+    assert "installing Debian's chromium redis-server postgresql" in first.stderr
+    skipped = [line for line in first.stderr.splitlines() if "are skipped without" in line]
+    assert skipped == [
+        "pelton: tests of the state in PostgreSQL are skipped without: "
+        "sudo apt-get install postgresql"
+    ]
+
+
+def test_nothing_is_said_of_packages_that_are_there(clone: Clone) -> None:
+    install_tools(clone, "echo installed", "exit 1")
+    done = clone.run("setup_and_test.sh", "--version")
+    assert "skipped" not in done.stderr
+    assert "Debian" not in done.stderr

@@ -10,13 +10,17 @@ import sys
 from rules.source_tree import REPOSITORY
 
 NEVER_AT_START = {
+    "alembic",
+    "cryptography",
     "cv2",
     "matplotlib",
     "onnx",
     "pandas",
     "PIL",
+    "psycopg",
     "pytest",
     "ray",
+    "redis",
     "scipy",
     "sklearn",
     "sqlalchemy",

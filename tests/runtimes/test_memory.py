@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,3 +103,45 @@ def test_the_memory_of_a_closed_model_is_given_back(
         gc.unfreeze()
     assert held > SIZE_BYTES * 0.9
     assert resident_bytes() - before < SIZE_BYTES * 0.1
+
+
+@pytest.mark.parametrize("make", [onnx_model, torch_model])
+def test_to_close_a_model_stops_nobody(make: Callable[[Path], ModelSpec], tmp_path: Path) -> None:
+    """A full collection would, since it looks at all objects that there are."""
+    model = registry.load(make(tmp_path), RuntimeOptions(threads=1))
+    collections: list[str] = []
+    gc.disable()
+    gc.callbacks.append(lambda phase, _: collections.append(phase))
+    try:
+        model.close()
+    finally:
+        del gc.callbacks[-1]
+        gc.enable()
+    assert collections == []
+
+
+THREADS = """
+import ctypes, sys, threading
+from pelton.runtimes.memory import share_heaps
+if sys.argv[1] == "shared":
+    share_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(6)
+def allocate():
+    together.wait()
+    assert libc.malloc(ctypes.c_size_t(100_000))
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+for one in threads: one.start()
+for one in threads: one.join()
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.parametrize("heaps", ["shared", "own"])
+def test_threads_share_a_heap_where_models_come_and_go(heaps: str) -> None:
+    command = [sys.executable, "-c", THREADS, heaps]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (told.count("<heap nr=") <= 2) is (heaps == "shared")

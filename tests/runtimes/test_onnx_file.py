@@ -352,3 +352,12 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
     kept = ~np.isnan(widen(every))
     assert np.array_equal(narrow(widen(every))[kept], every[kept])
     assert narrow(np.zeros((), np.float32)).shape == ()
+
+
+@pytest.mark.parametrize("op_type", ["Loop", "Scan", "Identity"])
+def test_loops_are_found_however_deep(tmp_path: Path, op_type: str) -> None:
+    inner = helper.make_node(op_type, ["x"], ["y"], name="Loopy Scanner")
+    branch = helper.make_graph([inner], "branch", [], [])
+    outer = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    graph = helper.make_graph([outer], "graph", [], [])
+    assert facts_of(tmp_path, helper.make_model(graph)).loops is (op_type != "Identity")

@@ -45,6 +45,8 @@ class FakeEngine:
         self._outputs = outputs or (lambda inputs: {"y": inputs["x"] * 2})
         self.requests: list[InferRequest] = []
         self.refusals: list[tuple[str, Code]] = []
+        self.answering: ModelMetadata | None = None
+        self.notes: tuple[tuple[str, str], ...] = ()
 
     async def infer(self, request: InferRequest) -> InferResponse:
         self.requests.append(request)
@@ -52,10 +54,16 @@ class FakeEngine:
             raise self._outputs
         model = self.metadata(request.model)
         outputs = self._outputs(request.inputs)
-        return InferResponse(model.name, model.version, outputs, request.id)
+        answering = self.answering or model
+        response = InferResponse(answering.name, answering.version, outputs, request.id)
+        response.metadata, response.notes = answering, self.notes
+        return response
 
     def refused(self, model: str, code: Code) -> None:
         self.refusals.append((model, code))
+
+    def versions(self, name: str) -> list[str]:
+        return [self.metadata(name).version]
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
         if name not in self._models:

@@ -14,6 +14,7 @@ from pelton.servers.http_gate import HttpGate
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.servers.origin import Origin
 from pelton.servers.replies import Reply
+from servers.unguarded import unguarded
 
 
 class Door:
@@ -61,7 +62,7 @@ class Site:
         door: Any = self.door
         most = max_body_bytes or limit_bytes
         pool = BufferPool(limit_bytes)
-        self.gateway = Gateway(door, ConnectionLimits(), most, pool, self.budget)
+        self.gateway = Gateway(door, ConnectionLimits(), most, pool, self.budget, unguarded())
 
     def connect(self, same_user: bool = False) -> Wired:
         """Open a connection."""

@@ -85,6 +85,21 @@ async def test_a_model_without_an_instance_is_not_ready_and_the_server_is() -> N
     assert (await call(app, "GET", "/v2/models/nobody/ready"))[0] == 404
 
 
+@pytest.mark.parametrize("writable", [None, True, False])
+async def test_health_tells_whether_changes_are_kept_and_being_ready_does_not_hang_on_it(
+    writable: bool | None,
+) -> None:
+    facts, regions = Facts(), SharedRegions(for_all=False)
+    tells = None if writable is None else lambda: writable
+    status = ServerStatus(facts, "9.9", lambda model: {"uptime_seconds": 1.0}, None, tells)
+    app = control_app(status, UnusualInference(door_to(facts), Limits()), regions)
+    code, body = await call(app, "GET", "/health")
+    told = json.loads(body)
+    assert (code, told["status"]) == (200, "healthy")
+    assert told.get("state") == (None if writable is None else {"writable": writable})
+    assert (await call(app, "GET", "/v2/health/ready"))[0] == 200
+
+
 async def test_no_model_is_ready_when_the_server_is_not() -> None:
     facts = Facts(SCALE)
     facts.ready = False

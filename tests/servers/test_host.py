@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from pelton.servers import host
-from pelton.servers.host import Host
+from pelton.servers.host import Hooks, Host
 from pelton.servers.shutdown import ShutdownTimes
 
 
@@ -26,7 +26,9 @@ def server(monkeypatch) -> Host:
     monkeypatch.setattr(host.os, "_exit", end)
     monkeypatch.setattr(host.logging, "shutdown", lambda: None)
     config = uvicorn.Config("none:app", log_config=None)
-    return Host(config, SimpleNamespace(), SimpleNamespace(ready=True), ShutdownTimes(), print)
+    return Host(
+        config, SimpleNamespace(), SimpleNamespace(ready=True), ShutdownTimes(), Hooks(print)
+    )
 
 
 def test_the_first_signal_turns_not_ready_and_ends_in_order(server: Host, caplog) -> None:

@@ -16,6 +16,7 @@ from pelton.servers.connections import ConnectionLimits
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.memory_budget import MemoryBudget
+from servers.unguarded import unguarded
 
 GARBAGE = [b"\n\n", b"\x16\x03\x01", b"X" * 1000, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"]
 
@@ -32,7 +33,7 @@ def transport() -> Mock:
 
 def connected(max_connections: int = 8) -> tuple[HttpGate, Mock]:
     limits = ConnectionLimits(max_connections=max_connections)
-    gateway = Gateway(Mock(), limits, 1000, BufferPool(0), MemoryBudget(1000))
+    gateway = Gateway(Mock(), limits, 1000, BufferPool(0), MemoryBudget(1000), unguarded())
     state = SimpleNamespace(connections=set(), default_headers=[])
     loop = asyncio.get_running_loop()
     gate = HttpGate(gateway, state, Mock(), lambda _transport: False, loop)

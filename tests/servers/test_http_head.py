@@ -392,3 +392,21 @@ def test_the_memory_is_bounded() -> None:
     assert reader.read(head_of("X: first")) is first
     reader.read(head_of("X: one too many"))
     assert reader.read(head_of("X: first")) is not first
+
+
+def test_a_signed_head_is_read_and_not_kept() -> None:
+    """No two are the same, so keeping them would only push out those that come again."""
+    heads = HeadReader(100)
+    target = "/infer?model=a%20b&x="
+    raw = (
+        f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Pelton-Signature: v1\r\n\r\n"
+    )
+    head = heads.read(raw.encode())
+    assert head.call is not None
+    assert head.call.signed == ("v1", target)
+    assert heads.whole(raw.encode())[0] is None
+    unsigned = raw.replace("X-Pelton-Signature: v1\r\n", "").encode()
+    plain = heads.read(unsigned)
+    assert plain.call is not None
+    assert plain.call.signed is None
+    assert heads.whole(unsigned)[0] is plain

@@ -238,6 +238,7 @@ def test_a_mapping_lives_until_the_last_array_over_it_is_gone(regions) -> None:
     with client_memory(SIZE) as memory:
         memory.buf[:SIZE] = CONTENT
         others = mappings(memory.name)
+        gc.collect()  # so that nothing of the tests before goes in the midst of this one
         files = psutil.Process().num_fds()
         regions.register("r", memory.name, 0, SIZE)
         array = np.frombuffer(regions.view(Place("r", 0, SIZE), "x"), np.uint8)[1:].view()

@@ -11,10 +11,13 @@ import pytest
 
 from pelton.errors import Code, SettingsError
 from pelton.runtimes.contract import RuntimeOptions
+from pelton.servers.access import AccessOptions
+from pelton.servers.certificates import TlsOptions
 from pelton.servers.connections import ConnectionLimits
 from pelton.servers.memory_budget import MemoryLimits
 from pelton.servers.shutdown import ShutdownTimes
-from pelton.settings import BY_NAME, SETTINGS, Setting, load_settings
+from pelton.setting_values import Setting
+from pelton.settings import BY_NAME, SETTINGS, load_settings
 from pelton.settings_docs import render, shown
 from pelton.specs import Batching, Serving
 from pelton.wire.limits import Limits
@@ -28,6 +31,23 @@ OTHER: dict[str, tuple[str, Any]] = {
     "default_model": ("robot", "robot"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
+    "require_keys": ("yes", True),
+    "insecure": ("yes", True),
+    "allowed_hosts": ("robot.local, pelton", ("robot.local", "pelton")),
+    "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "anonymous_requests_per_s": ("0.5", 0.5),
+    "anonymous_burst": ("10", 10),
+    "rate_limit_redis": ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+    "session_s": ("1h", 3600.0),
+    "tls_certificate": ("/etc/pelton/cert.pem", "/etc/pelton/cert.pem"),
+    "tls_key": ("/etc/pelton/key.pem", "/etc/pelton/key.pem"),
+    "tls_client_ca": ("/etc/pelton/ca.pem", "/etc/pelton/ca.pem"),
+    "allow_unsafe_pickle": ("true", True),
+    "trusted_keys_file": ("/etc/pelton/signing/keys.toml", "/etc/pelton/signing/keys.toml"),
+    "trusted_time_limit_s": ("5s", 5.0),
+    "trusted_cpu_s": ("7", 7),
+    "trusted_memory_bytes": ("0", 0),
+    "trusted_most_at_once": ("4", 4),
     "device": ("cuda:1", "cuda:1"),
     "isolation": ("inline", "inline"),
     "instances": ("2", 2),
@@ -44,6 +64,34 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_queue_bytes": ("3MiB", 3 * 1024 * 1024),
     "request_timeout_s": ("10s", 10.0),
     "hang_grace_s": ("2", 2.0),
+    "cache": ("yes", True),
+    "cache_ttl_s": ("10m", 600.0),
+    "cache_max_bytes": ("5MiB", 5 * 1024 * 1024),
+    "cache_objects": ("true", True),
+    "cache_redis_url": ("redis://:word@cache/0", "redis://:word@cache/0"),
+    "cache_redis_namespace": ("fleet", "fleet"),
+    "cache_redis_timeout_ms": ("50ms", 50.0),
+    "cache_redis_max_entry_bytes": ("64KiB", 65536),
+    "allow_publish": ("yes", True),
+    "explicit_models": ("yes", True),
+    "watch_interval_s": ("5s", 5.0),
+    "max_upload_bytes": ("2MiB", 2 * 1024**2),
+    "max_models_bytes": ("8GiB", 8 * 1024**3),
+    "load_timeout_s": ("1m", 60.0),
+    "warm_timeout_s": ("2m", 120.0),
+    "golden_timeout_s": ("3m", 180.0),
+    "drain_timeout_s": ("4m", 240.0),
+    "keep_warm_s": ("0", 0.0),
+    "probation_s": ("1m", 60.0),
+    "probation_requests": ("500", 500),
+    "max_error_share": ("0.1", 0.1),
+    "max_nonfinite": ("3", 3),
+    "latency_factor": ("1.5", 1.5),
+    "probation_false_alarm": ("0.01", 0.01),
+    "record_requests": ("0", 0),
+    "record_bytes": ("1MiB", 1024**2),
+    "record_one_in": ("10", 10),
+    "golden_agreement": ("0.99", 0.99),
     "max_body_bytes": ("1MiB", 1024 * 1024),
     "max_head_bytes": ("8KiB", 8192),
     "max_headers": ("20", 20),
@@ -58,12 +106,28 @@ OTHER: dict[str, tuple[str, Any]] = {
     "body_timeout_s": ("2m", 120.0),
     "send_timeout_s": ("250ms", 0.25),
     "idle_timeout_s": ("1h30m", 5400.0),
+    "state_dir": ("/var/lib/pelton", "/var/lib/pelton"),
+    "database_url": ("postgresql://pelton@/pelton", "postgresql://pelton@/pelton"),
+    "database_wait_s": ("1s", 1.0),
+    "exposures_keep_s": ("720h", 2592000.0),
     "shutdown_delay_s": ("5", 5.0),
     "shutdown_grace_s": ("0", 0.0),
 }
 """For each setting a text that is not its default, and what it means."""
 
-RECORDS = (Limits, ConnectionLimits, RuntimeOptions, ShutdownTimes, MemoryLimits, Serving, Batching)
+RECORDS = (
+    AccessOptions,
+    Batching,
+    ConnectionLimits,
+    Limits,
+    MemoryLimits,
+    RuntimeOptions,
+    Serving,
+    ShutdownTimes,
+    TlsOptions,
+)
+
+FLAGGED = [setting for setting in SETTINGS if not setting.file_only]
 
 NO_SETTING = {"batching", "preferred_batch_rows", "pad"}
 """Fields of records that only a `model.toml` sets."""
@@ -93,7 +157,7 @@ def test_the_table_of_this_test_has_every_setting_and_no_default() -> None:
         assert OTHER[setting.name][1] != setting.default
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", FLAGGED, ids=lambda setting: setting.name)
 def test_each_setting_can_be_said_in_every_place(setting: Setting, tmp_path: Path) -> None:
     text, value = OTHER[setting.name]
     file = written_file(tmp_path, f'{setting.name} = "{text}"\n')
@@ -109,6 +173,20 @@ def test_each_setting_can_be_said_in_every_place(setting: Setting, tmp_path: Pat
         others = [other for other in SETTINGS if other is not setting]
         assert [settings[other.name] for other in others] == [other.default for other in others]
         assert {settings.origin(other.name) for other in others} == {"default"}
+
+
+def test_what_opens_the_server_is_taken_from_the_file_only(tmp_path: Path) -> None:
+    assert [each.name for each in SETTINGS if each.file_only] == ["allow_unsafe_pickle"]
+    where = "can only be set in the settings file (--config)"
+    for text in ("true", "false"):
+        said = refusal(environment={"PELTON_ALLOW_UNSAFE_PICKLE": text})
+        assert said == f"PELTON_ALLOW_UNSAFE_PICKLE is not taken: allow_unsafe_pickle {where}"
+        said = refusal({"allow_unsafe_pickle": text})
+        assert said == f"--allow-unsafe-pickle is not taken: allow_unsafe_pickle {where}"
+    file = written_file(tmp_path, "allow_unsafe_pickle = true\n")
+    settings = load_settings({}, {}, file)
+    assert (settings["allow_unsafe_pickle"], settings.file) == (True, file)
+    assert settings.origin("allow_unsafe_pickle") == "file pelton.toml"
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -207,7 +285,7 @@ def test_a_bad_value_is_told_with_the_place_where_it_was_said(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "setting", [each for each in SETTINGS if each.form.told != "path"], ids=lambda each: each.name
+    "setting", [each for each in FLAGGED if each.form.told != "path"], ids=lambda each: each.name
 )
 def test_every_form_refuses_what_is_empty(setting: Setting) -> None:
     message = refusal({setting.name: " "})
@@ -262,10 +340,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
-def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind) -> None:
+def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind, tmp_path: Path) -> None:
     assert load_settings({}, {}).record(kind) == kind()
-    flags = {name: text for name, (text, _) in OTHER.items()}
-    record = load_settings(flags, {}).record(kind)
+    lines = [f'{name} = "{text}"\n' for name, (text, _) in OTHER.items()]
+    record = load_settings({}, {}, written_file(tmp_path, "".join(lines))).record(kind)
     names = [field.name for field in dataclasses.fields(kind) if field.name not in NO_SETTING]
     assert {name: getattr(record, name) for name in names} == {
         name: OTHER[name][1] for name in names
@@ -274,8 +352,12 @@ def test_a_rooms_record_is_filled_with_the_settings_of_its_names(kind) -> None:
 
 def test_every_field_of_a_rooms_record_is_a_setting() -> None:
     of_rooms = {field.name for kind in RECORDS for field in dataclasses.fields(kind)}
-    own = {"model_path", "host", "port", "uds", "allow_shared_memory", "default_model"}
+    own = {"model_path", "port", "uds", "allow_shared_memory", "default_model"}
     own |= {"log_format", "log_level"}
+    own |= {f"cache_redis_{name}" for name in ("url", "namespace", "timeout_ms", "max_entry_bytes")}
+    own |= {"state_dir", "database_url", "database_wait_s", "exposures_keep_s"}
+    own |= {each.name for each in SETTINGS if each.group == "Changing models"}  # see `plan_of`
+    own |= {f"trusted_{name}" for name in ("time_limit_s", "cpu_s", "memory_bytes", "most_at_once")}
     assert (of_rooms - NO_SETTING) | own == set(BY_NAME)
     assert not of_rooms & own
 
@@ -298,8 +380,8 @@ def test_every_setting_is_in_the_document(setting: Setting) -> None:
     cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
     assert cells == [
         f"`{setting.name}`",
-        f"`{setting.flag}`",
-        f"`{setting.variable}`",
+        "none" if setting.file_only else f"`{setting.flag}`",
+        "none" if setting.file_only else f"`{setting.variable}`",
         setting.form.told.replace("|", "\\|"),
         shown(setting, setting.default),
         setting.help,
@@ -337,11 +419,15 @@ def test_a_default_is_shown_as_it_could_be_written(setting: Setting) -> None:
         ("max_body_bytes", 0, "0"),
         ("max_headers", 1024, "1024"),
         ("idle_timeout_s", 0.25, "0.25s"),
+        ("exposures_keep_s", 7776000.0, "7776000s"),
         ("max_delay_ms", 2.5, "2.5ms"),
         ("instances", 0, "auto"),
         ("instances", 4, "4"),
         ("allow_spinning", False, "false"),
         ("model_path", None, "none"),
+        ("database_url", "postgresql://me:word@db/x", "postgresql://me:***@db/x"),
+        ("cache_redis_url", "redis://:word@cache:6379/0", "redis://:***@cache:6379/0"),
+        ("rate_limit_redis", "rediss://cache:6379/0", "rediss://cache:6379/0"),
     ],
 )
 def test_values_are_shown_as_people_write_them(name: str, value: Any, told: str) -> None:

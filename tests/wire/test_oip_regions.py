@@ -92,6 +92,14 @@ def test_an_array_is_the_regions_memory() -> None:
     assert request.inputs["x"].tolist() == [0, 0, 0, 7, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("again", range(2))
+def test_a_request_says_whether_its_sender_can_still_write_to_it(again: int) -> None:
+    memory = Memory(r=bytearray(16))
+    placed_one, sent = shared_input("x", "UINT8", [8]), json_input("y", "UINT8", [1], [3])
+    for inputs, changeable in (([sent, placed_one], True), ([sent], False)):
+        assert decode({"inputs": inputs}, memory=memory)[0].changeable is changeable
+
+
 def test_a_boolean_cannot_be_changed_once_it_has_been_checked() -> None:
     memory = Memory(r=bytearray(8))
     request, _ = decode({"inputs": [shared_input("x", "BOOL", [8])]}, memory=memory)

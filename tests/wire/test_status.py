@@ -10,7 +10,8 @@ from pelton.wire.status import code_of_http, error_body, grpc_status, http_statu
 
 GRPC_NAMES = {
     "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "RESOURCE_EXHAUSTED", "INTERNAL",
-    "FAILED_PRECONDITION", "UNIMPLEMENTED", "UNAVAILABLE",
+    "FAILED_PRECONDITION", "UNIMPLEMENTED", "UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED",
+    "ALREADY_EXISTS",
 }  # fmt: skip
 
 
@@ -25,18 +26,23 @@ def test_every_code_has_an_error_status_at_both_doors(code: Code) -> None:
     [
         (Code.INVALID_INPUT, 400, "INVALID_ARGUMENT"),
         (Code.MALFORMED_REQUEST, 400, "INVALID_ARGUMENT"),
+        (Code.UNAUTHENTICATED, 401, "UNAUTHENTICATED"),
+        (Code.FORBIDDEN, 403, "PERMISSION_DENIED"),
         (Code.NOT_FOUND, 404, "NOT_FOUND"),
         (Code.METHOD_NOT_ALLOWED, 405, "UNIMPLEMENTED"),
         (Code.RECEIVE_TIMEOUT, 408, "DEADLINE_EXCEEDED"),
+        (Code.CONFLICT, 409, "ALREADY_EXISTS"),
         (Code.TOO_LARGE, 413, "RESOURCE_EXHAUSTED"),
         (Code.URI_TOO_LONG, 414, "INVALID_ARGUMENT"),
         (Code.UNSUPPORTED_MEDIA, 415, "INVALID_ARGUMENT"),
+        (Code.RATE_LIMITED, 429, "RESOURCE_EXHAUSTED"),
         (Code.HEAD_TOO_LARGE, 431, "RESOURCE_EXHAUSTED"),
         (Code.MODEL_FAILED, 500, "INTERNAL"),
         (Code.INTERNAL, 500, "INTERNAL"),
         (Code.UNIMPLEMENTED, 501, "UNIMPLEMENTED"),
         (Code.UNAVAILABLE, 503, "UNAVAILABLE"),
         (Code.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
+        (Code.DISK_FULL, 507, "RESOURCE_EXHAUSTED"),
     ],
 )
 def test_the_contract(code: Code, status: int, grpc: str) -> None:
@@ -55,7 +61,7 @@ def test_a_status_leads_back_to_a_code_of_the_same_status(code: Code) -> None:
         (400, Code.INVALID_INPUT),
         (404, Code.NOT_FOUND),
         (418, Code.INVALID_INPUT),
-        (429, Code.UNAVAILABLE),
+        (429, Code.RATE_LIMITED),
         (500, Code.INTERNAL),
         (502, Code.CONNECTION_FAILED),
         (599, Code.INTERNAL),

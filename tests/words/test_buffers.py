@@ -96,6 +96,8 @@ HOLDERS = {
     "array of a slice": lambda view: np.frombuffer(view[16:32], "<f4"),
     "asarray": np.asarray,
     "array with an offset": lambda view: np.frombuffer(view, "<f4", 4, 16),
+    "array made over it": lambda view: np.ndarray((8,), "<f4", view, 16),
+    "array made over a slice": lambda view: np.ndarray((2, 4), "<f4", view[64:]),
     "reshaped": lambda view: np.frombuffer(view[:64], "<f4").reshape(4, 4),
     "sliced, turned": lambda view: np.frombuffer(view[:64], "<f4").reshape(4, 4)[::-1, 1:].T,
     "one element": lambda view: np.frombuffer(view, "<f4")[3:4],

@@ -21,20 +21,32 @@ Timeout = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="For everything, such as 10s or 500ms.")
 ]
 
-__all__ = ["DEFAULT_URL", "Timeout", "Url", "asking", "printable"]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        show_default=False,
+        help="A key of the server; better in PELTON_API_KEY, since others can read it here.",
+    ),
+]
+
+__all__ = ["DEFAULT_URL", "ApiKey", "Timeout", "Url", "asking", "printable", "seconds"]
 
 
 @contextmanager
-def asking(command: str, url: str, timeout: str) -> Iterator[Client]:
+def asking(command: str, url: str, timeout: str, api_key: str | None = None) -> Iterator[Client]:
     """Give a client, and turn what goes wrong with it into one sentence and an exit code.
 
     Args:
         command: how the sentence begins, such as `pelton infer`.
         url: the server.
         timeout: how long each request may take, as it was typed.
+        api_key: a key of the server; None for the one in the environment, if there is any.
     """
     try:
-        with Client(url, timeouts=Timeouts(request_s=_seconds(timeout))) as client:
+        limits = Timeouts(request_s=seconds(timeout))
+        with Client(url, timeouts=limits, api_key=api_key) as client:
             yield client
     except PeltonError as error:
         print(f"{command}: {printable(error.message)}", file=sys.stderr)
@@ -51,7 +63,12 @@ def printable(text: str) -> str:
     )
 
 
-def _seconds(timeout: str) -> float:
+def seconds(timeout: str) -> float:
+    """Read how long something may take, as it was typed.
+
+    Raises:
+        SettingsError: it is no duration.
+    """
     try:
         return parse_duration(timeout)
     except ValueError as error:

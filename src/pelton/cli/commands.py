@@ -5,7 +5,20 @@ from __future__ import annotations
 import typer
 
 import pelton
-from pelton.cli import doctor, health, infer, models, serve, show_settings
+from pelton.cli import (
+    audit,
+    doctor,
+    health,
+    infer,
+    keys,
+    labels,
+    models,
+    push,
+    rollback,
+    routes,
+    serve,
+    show_settings,
+)
 
 app = typer.Typer(
     name="pelton",
@@ -19,6 +32,12 @@ app.command("serve")(serve.command)
 app.command("infer")(infer.command)
 app.command("health")(health.command)
 app.command("models")(models.command)
+app.command("push")(push.command)
+app.command("rollback")(rollback.command)
+app.add_typer(keys.app, name="keys")
+app.add_typer(routes.app, name="routes")
+app.add_typer(labels.app, name="labels")
+app.command("audit")(audit.command)
 app.command("doctor")(doctor.command)
 app.command("settings")(show_settings.command)
 

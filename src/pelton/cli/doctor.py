@@ -15,9 +15,24 @@ import typer
 
 from pelton.cli.exit_codes import FAILED
 
-NEEDED = ("numpy", "httptools", "uvicorn", "uvloop", "fastapi", "fastapi-offline", "onnxruntime")
+NEEDED = (
+    "numpy",
+    "httptools",
+    "uvicorn",
+    "uvloop",
+    "fastapi",
+    "fastapi-offline",
+    "sqlalchemy",
+    "alembic",
+    "onnxruntime",
+)
 OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
-OPTIONAL = {"torch": "pip install 'pelton[torch]'"}
+OPTIONAL = {
+    "torch": "pip install 'pelton[torch]'",
+    "psycopg": "pip install 'pelton[postgres]'",
+    "redis": "pip install 'pelton[redis]'",
+    "cryptography": "pip install 'pelton[trusted]'",
+}
 OLDEST_OPEN_FILES = 4096
 SMALLEST_SHM_BYTES = 256 * 1024 * 1024
 SHM = Path("/dev/shm")  # noqa: S108 -- a fact of the system, nothing is written there

@@ -13,12 +13,17 @@ LONGEST_DATA = 256
 """Elements; a line with more is no line to paste."""
 
 
-def curl_line(url: str, models: Sequence[ModelMetadata]) -> str:
+KEY = '-H "Authorization: Bearer $PELTON_API_KEY" '
+"""The key as a shell has it, who should not see it in its history."""
+
+
+def curl_line(url: str, models: Sequence[ModelMetadata], with_key: bool = False) -> str:
     """Return a request to the first model whose inputs fit on a line.
 
     Args:
         url: where the server listens.
         models: the served models.
+        with_key: whether the server wants one.
 
     Returns:
         An inference of zeros, or, where no model's inputs are small enough, a question for the
@@ -28,7 +33,8 @@ def curl_line(url: str, models: Sequence[ModelMetadata]) -> str:
         if metadata.inputs and all(_fits(spec) for spec in metadata.inputs):
             inputs = [_zeros(spec) for spec in metadata.inputs]
             body = json.dumps({"inputs": inputs}, separators=(",", ":"))
-            return f"curl -s {url}/v2/models/{metadata.name}/infer -d {shlex.quote(body)}"
+            key = KEY if with_key else ""
+            return f"curl -s {key}{url}/v2/models/{metadata.name}/infer -d {shlex.quote(body)}"
     return f"curl -s {url}/health"
 
 

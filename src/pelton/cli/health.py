@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from pelton.cli.asking import DEFAULT_URL, Timeout, Url, asking, printable
+from pelton.cli.asking import DEFAULT_URL, ApiKey, Timeout, Url, asking, printable
 from pelton.cli.exit_codes import FAILED
 
 
-def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:
+def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s", api_key: ApiKey = None) -> None:
     """Say whether a server lives and takes work.
 
     Exits with 0 when it is ready, and with 1 when it is not or cannot be reached.
@@ -18,7 +18,7 @@ def command(url: Url = DEFAULT_URL, timeout: Timeout = "5s") -> None:
       pelton health --url https://robot.example/pelton
       until pelton health --timeout 1s; do sleep 1; done
     """
-    with asking("pelton health", url, timeout) as client:
+    with asking("pelton health", url, timeout, api_key) as client:
         live, ready = client.server_live(), client.server_ready()
         typer.echo(f"live    {_yes(live)}")
         typer.echo(f"ready   {_yes(ready)}")

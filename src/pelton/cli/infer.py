@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pelton.cli.asking import DEFAULT_URL, Timeout, Url, asking
+from pelton.cli.asking import DEFAULT_URL, ApiKey, Timeout, Url, asking
 from pelton.cli.infer_answer import (
     for_people,
     for_programs,
@@ -52,6 +52,7 @@ def command(
     ] = None,
     url: Url = DEFAULT_URL,
     timeout: Timeout = "10s",
+    api_key: ApiKey = None,
     form: Annotated[
         Format, typer.Option("--format", help="For people or for programs.")
     ] = Format.TEXT,
@@ -67,7 +68,7 @@ def command(
       pelton infer digits --json examples/digits/sample.json
     """
     values = read_inputs(given or (), npy or (), json_file)
-    with asking("pelton infer", url, timeout) as client:
+    with asking("pelton infer", url, timeout, api_key) as client:
         described = client.model_metadata(model, version)
         typer.echo(_answer(client, described, values, tuple(outputs or ()), version, form))
 

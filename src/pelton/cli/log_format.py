@@ -1,7 +1,7 @@
 """How log lines look: for people, or one JSON object each for machines.
 
 Text from outside may sit in a message, so control characters are escaped: one record is one
-line, and nobody can forge another.
+line, and nobody can forge another. Keys and sessions are left out, whoever wrote the line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 import re
 import sys
 import time
+
+from pelton.access.redaction import RedactSecrets
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -24,10 +26,13 @@ def set_up_logging(style: str, level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    handler.addFilter(RedactSecrets())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # uvicorn tells of its own start and end; ours is told better by us.
     # What it warns of, such as a broken request, any stranger could write into the log at will.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    # Of the steps by which tables are made it is told once that they were made, by us.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class TextLines(logging.Formatter):

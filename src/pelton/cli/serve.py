@@ -20,7 +20,7 @@ from pelton.errors import LoadFailed, PeltonError
 from pelton.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pelton.loading import Loader
+    from pelton.engine.models import Models
 
 logger = logging.getLogger("pelton.serve")
 
@@ -67,40 +67,34 @@ def _serve(settings: Settings, path: Path | None) -> None:
     set_up_logging(settings["log_format"], settings["log_level"])
     _raise_file_limit(settings["max_connections"])
 
-    from pelton.app import bind, make_loader, unbind
+    from pelton.app import bind, unbind
 
-    loader = make_loader(settings)
     listeners = bind(settings)
     try:
-        _run(loader, chosen, settings, listeners)
+        _run(chosen, settings, listeners)
     finally:
         unbind(listeners)
     logger.info("ended")
     _leave()
 
 
-def _run(
-    loader: Loader, path: Path, settings: Settings, listeners: Sequence[socket.socket]
-) -> None:
+def _run(path: Path, settings: Settings, listeners: Sequence[socket.socket]) -> None:
     from pelton.app import build
     from pelton.cli.first_request import curl_line
 
-    models = loader.load(path)
     host = settings["host"]
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listeners[0].getsockname()[1]}"
+    scheme = "http" if settings["tls_certificate"] is None else "https"
+    url = f"{scheme}://{shown}:{listeners[0].getsockname()[1]}"
     beside = "" if settings["uds"] is None else f" and at unix:{settings['uds']}"
 
-    def on_ready() -> None:
-        names = ", ".join(models.names())
+    def on_ready(models: Models, with_key: bool) -> None:
+        names = ", ".join(models.names()) or "no model yet"
         logger.info("serving %s at %s%s (API: %s/docs)", names, url, beside, url)
-        logger.info("try it: %s", curl_line(url, models.metadata()))
+        if models.names():
+            logger.info("try it: %s", curl_line(url, models.metadata(), with_key))
 
-    try:
-        app = build(models, loader, settings, on_ready)
-    except PeltonError:
-        models.close()
-        raise
+    app = build(path, settings, listeners, on_ready)
     # What is there now stays: without it, each full collection would look at all of it again.
     gc.collect()
     gc.freeze()

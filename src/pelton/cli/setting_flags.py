@@ -8,11 +8,13 @@ from typing import Any
 
 import typer
 
-from pelton.setting_values import YES_NO
-from pelton.settings import SETTINGS, Setting
+from pelton.setting_values import YES_NO, Setting
+from pelton.settings import SETTINGS
 from pelton.settings_docs import shown
 
 Command = Callable[..., None]
+
+FLAGGED = tuple(setting for setting in SETTINGS if not setting.file_only)
 
 
 def with_setting_flags(command: Command) -> Command:
@@ -28,10 +30,10 @@ def with_setting_flags(command: Command) -> Command:
     own = [p for p in signature.parameters.values() if p.name != "flags"]
 
     def run(**given: Any) -> None:
-        flags = {setting.name: _text(given.pop(setting.name)) for setting in SETTINGS}
+        flags = {setting.name: _text(given.pop(setting.name)) for setting in FLAGGED}
         command(**given, flags=flags)
 
-    parameters = own + [_parameter(setting) for setting in SETTINGS]
+    parameters = own + [_parameter(setting) for setting in FLAGGED]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__doc__ = command.__doc__

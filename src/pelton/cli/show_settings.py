@@ -26,5 +26,6 @@ def command(
     for heading in ("name", "environment", "default", "meaning"):
         table.add_column(heading, overflow="fold")
     for setting in SETTINGS:
-        table.add_row(setting.name, setting.variable, shown(setting, setting.default), setting.help)
+        variable = "in the file only" if setting.file_only else setting.variable
+        table.add_row(setting.name, variable, shown(setting, setting.default), setting.help)
     Console().print(table)

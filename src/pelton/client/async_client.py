@@ -6,27 +6,31 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pelton.client.api_key import with_key
 from pelton.client.calls import Call, Calls, InferOptions
 from pelton.client.described import ModelDescription, ServerDescription
+from pelton.client.described_versions import IndexEntry, Published, VersionDescription
 from pelton.client.failure import NoReply
 from pelton.client.looping import AsyncTransport
 from pelton.client.opening import peer_of
 from pelton.client.options import (
+    DEFAULT_BOUNDS,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUTS,
     DEFAULT_URL,
     GOODBYE_S,
-    MAX_CONNECTIONS,
-    MAX_REPLY_BYTES,
+    Bounds,
     Retries,
     Timeouts,
-    check_positive,
 )
+from pelton.client.pushing import PUSH_TIMEOUT_S, OnProgress, load_cargo
+from pelton.client.repository_calls import RepositoryCalls
 from pelton.client.retrying import Attempts, as_error
 from pelton.client.shared_calls import Asking, SharedCalls
 from pelton.errors import PeltonError, Unavailable
@@ -36,6 +40,8 @@ from pelton.tensors import Array
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
+
+    from pelton.client.signed_calls import SigningKey
 
 T = TypeVar("T")
 
@@ -58,11 +64,11 @@ class AsyncClient:
         *,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retries: Retries = DEFAULT_RETRIES,
-        max_connections: int = MAX_CONNECTIONS,
-        max_reply_bytes: int = MAX_REPLY_BYTES,
+        bounds: Bounds = DEFAULT_BOUNDS,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         shared_memory: bool = False,
+        api_key: str | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -71,26 +77,27 @@ class AsyncClient:
                 `unix:/run/pelton.sock` for one that listens on a Unix socket.
             timeouts: how long to wait.
             retries: how often to try.
-            max_connections: open at once; further requests wait for one.
-            max_reply_bytes: largest reply, also after its values were expanded to arrays.
+            bounds: how many connections to open, and how much to take.
             headers: sent with every request, such as `Authorization`.
             tls: whom to trust for `https://`; None for the system's certificate authorities.
             shared_memory: as in `Client`.
+            api_key: a key of the server, sent as `Authorization: Bearer`; None for the one in the
+                environment variable `PELTON_API_KEY`, if there is any.
 
         Raises:
             SettingsError: one of these is wrong.
         """
-        check_positive(max_connections=max_connections, max_reply_bytes=max_reply_bytes)
         peer = peer_of(url, tls, timeouts.connect_s)
         self._timeouts = timeouts
         self._retries = retries
-        self._calls = Calls(peer.address, headers, max_reply_bytes)
+        self._calls = Calls(peer.address, with_key(headers, api_key), bounds.max_reply_bytes)
+        self._repository = RepositoryCalls(self._calls)
         self._shared = SharedCalls(self._calls) if shared_memory else None
         self._transport = AsyncTransport(
             peer,
             idle_s=timeouts.idle_s,
-            max_connections=max_connections,
-            max_reply_bytes=max_reply_bytes,
+            max_connections=bounds.max_connections,
+            max_reply_bytes=bounds.max_reply_bytes,
         )
 
     async def infer(
@@ -188,6 +195,42 @@ class AsyncClient:
         call = self._calls.predict(data, model, idempotent=idempotent, timeout_s=timeout_s)
         return await self._run(call, end_s)
 
+    async def predict_signed(
+        self,
+        inputs: Mapping[str, Any],
+        model: str,
+        signing: SigningKey,
+        *,
+        idempotent: bool = False,
+        timeout_s: float | None = None,
+    ) -> Value:
+        """Hand a model objects of any class, signed: `POST /infer`.
+
+        The server has to allow it, and to know the signing key. It opens them in a process of
+        their own, where their classes have to be importable: from the model's folder, or from a
+        package that is installed there. What comes back is data.
+
+        Args:
+            inputs: input name -> any object that can be pickled.
+            model: the model's name.
+            signing: what is signed with.
+            idempotent: as in `infer`.
+            timeout_s: as in `infer`.
+
+        Returns:
+            What the model returned; arrays are read-only.
+
+        Raises:
+            AccessDenied: the server does not take signed objects, not from this key, or not with
+                this signature, for instance because this machine's clock is wrong.
+        """
+        from pelton.client.signed_calls import SignedCalls
+
+        end_s = self._end_s(timeout_s)
+        calls = SignedCalls(self._calls)
+        call = calls.predict(inputs, model, signing, idempotent=idempotent, timeout_s=timeout_s)
+        return await self._run(call, end_s)
+
     async def server_live(self) -> bool:
         """Ask whether the server's process answers; unreachable is an error, not False."""
         return await self._ask(self._calls.server_live())
@@ -217,6 +260,76 @@ class AsyncClient:
     async def stats(self, model: str | None = None) -> dict[str, Any]:
         """Ask for counts and times since the server's start, of all models or of one."""
         return await self._ask(self._calls.stats(model))
+
+    async def ask_json(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Ask one of the server's endpoints that has no method of its own here.
+
+        Args:
+            method: such as `GET` or `PUT`; only what is asked by `GET` is repeated if no answer
+                came.
+            path: its path and query, quoted, such as `/v2/routes/digits`.
+            body: what is sent as JSON; None for nothing.
+            headers: sent with this request besides the client's own, such as `If-Match`.
+
+        Returns:
+            The JSON object that the server answered with.
+        """
+        return await self._ask(self._calls.ask_json(method, path, body, headers or {}))
+
+    async def push(
+        self,
+        path: str | Path,
+        model: str,
+        version: int | None = None,
+        on_progress: OnProgress | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Published:
+        """Publish a new version of a model; it answers once it has passed all gates.
+
+        The files are read on the event loop, a MiB at a time.
+
+        Args:
+            path: the folder of one version, a model's single file, or a `.tar` of either.
+            model: the model's name; a new one makes a new model.
+            version: which version it shall become; None for the next free one.
+            on_progress: told while it is sent, and of each gate that it comes to.
+            timeout_s: seconds for all of it; None for an hour.
+
+        Raises:
+            LoadFailed: a gate refused it; the message says which and why. Nothing has changed.
+            Conflict: the version is there already, or the model is being changed.
+        """
+        end_s = self._end_s(PUSH_TIMEOUT_S if timeout_s is None else timeout_s)
+        cargo = await asyncio.to_thread(load_cargo, Path(path))
+        return await self._run(self._repository.push(cargo, model, version, on_progress), end_s)
+
+    async def rollback(self, model: str) -> int:
+        """Have the version answer that answered before; return which it is."""
+        return await self._ask(self._repository.rollback(model))
+
+    async def versions(self, model: str) -> tuple[VersionDescription, ...]:
+        """Ask for all versions of a model that are known, in order."""
+        return await self._ask(self._repository.versions(model))
+
+    async def repository_index(self, ready_only: bool = False) -> tuple[IndexEntry, ...]:
+        """Ask for all versions of all models in the repository, or for those that are ready."""
+        return await self._ask(self._repository.index(ready_only))
+
+    async def load_model(self, model: str) -> None:
+        """Have a model loaded, or loaded again from its folder; the server has to allow it."""
+        await self._ask(self._repository.load(model))
+
+    async def unload_model(self, model: str) -> None:
+        """Have a model unloaded once it has answered what it has; the server has to allow it."""
+        await self._ask(self._repository.unload(model))
 
     async def close(self) -> None:
         """Close the idle connections, and the others when their requests end."""
@@ -264,6 +377,8 @@ class AsyncClient:
         attempts: Attempts | None = None
         while True:
             deadline_s = self._timeouts.attempt_end_s(time.monotonic(), end_s)
+            if call.patient:
+                deadline_s = end_s
             try:
                 return call.read(await self._transport.perform(call.request, deadline_s))
             except (NoReply, Unavailable) as failure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -49,6 +50,7 @@ _REMEMBERED = 256
 
 _TIMEOUT_FIELD = "X-Request-Timeout-Ms"
 _REGIONS = "/v2/systemsharedmemory"
+_TARGET = re.compile(r"/[!-~]*")
 
 _OWN_FIELDS = {
     "accept-encoding",
@@ -61,6 +63,7 @@ _OWN_FIELDS = {
     "te",
     "transfer-encoding",
     "upgrade",
+    "x-pelton-signature",
     "x-request-timeout-ms",
 }
 
@@ -72,11 +75,13 @@ class Call(NamedTuple, Generic[T]):
         request: what is sent.
         read: reply -> answer; raises the error that the server told.
         idempotent: whether the server may act on it twice.
+        patient: whether one try may take all the time that the call has.
     """
 
     request: Request
     read: Callable[[Reply], T]
     idempotent: bool
+    patient: bool = False
 
 
 class InferOptions(NamedTuple):
@@ -132,6 +137,14 @@ class _Written(NamedTuple):
 
     head: bytes
     header: bytes | memoryview
+
+
+def timeout_fields(timeout_s: float | None) -> Fields:
+    """Return what tells the server how long it may take; nothing for None.
+
+    The same for each request of a program, so that the server may remember the head.
+    """
+    return () if timeout_s is None else ((_TIMEOUT_FIELD, str(math.ceil(timeout_s * 1000))),)
 
 
 class Calls:
@@ -247,6 +260,35 @@ class Calls:
         query = "" if model is None else f"?model={quoted(model, 'model name')}"
         return self._get(f"/stats{query}", dict)
 
+    def ask_json(
+        self, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> Call[dict[str, Any]]:
+        """Ask an endpoint that has no method of its own here; None for no body."""
+        if _TARGET.fullmatch(path) is None:
+            raise InvalidRequest(f"{path!r:.80} is no path of a URL, quoted, from its first / on")
+        fields = tuple(headers.items())
+        check_headers(fields)
+        sent = b"" if body is None else json.dumps(body).encode()
+        if sent:
+            length = ("Content-Length", str(len(sent)))
+            fields = (*fields, ("Content-Type", "application/json"), length)
+        asks = method == "GET"
+        return self.call(method, path, read_json, fields=fields, body=sent, idempotent=asks)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Reply, Limits], T],
+        *,
+        fields: Fields = (),
+        body: bytes = b"",
+        idempotent: bool = False,
+    ) -> Call[T]:
+        """Write any request; `fields` tell of its body, if it has one."""
+        head = build_head(method, self._prefix + path, (*self._fields, *fields))
+        return Call(Request(head, [body]), lambda reply: read(reply, self._limits), idempotent)
+
     def regions(self) -> Call[set[tuple[str, str]]]:
         """Ask for name and key of all shared memory regions that are registered."""
         request = Request(build_head("GET", f"{self._prefix}{_REGIONS}/status", self._fields))
@@ -269,10 +311,7 @@ class Calls:
 
     def _fields_with(self, timeout_s: float | None) -> Fields:
         """Return the header fields, with the time that the server may take."""
-        if timeout_s is None:
-            return self._fields
-        # The same for each request of a program, so that the server may remember the head.
-        return (*self._fields, (_TIMEOUT_FIELD, str(math.ceil(timeout_s * 1000))))
+        return self._fields if timeout_s is None else (*self._fields, *timeout_fields(timeout_s))
 
     def _ask(self, path: str) -> Call[bool]:
         request = Request(build_head("GET", self._prefix + path, self._fields))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Iterator
 
 from pelton.client.failure import Again, NoReply
-from pelton.client.http1 import MAX_HEAD_BYTES, BadReply, Reply, ReplyReader, Request
+from pelton.client.http1 import MAX_HEAD_BYTES, BadReply, Hear, Reply, ReplyReader, Request
 from pelton.client.stream import YIELD, Steps, Stream, Wait
 from pelton.errors import ConnectionFailed, DeadlineExceeded
 
@@ -22,8 +23,10 @@ class Outgoing:
     """The bytes of a request that have not left yet."""
 
     def __init__(self, request: Request) -> None:
-        self._pieces = [piece for piece in (request.head, *request.chunks) if piece]
+        head = request.head if request.sign is None else request.sign()
+        self._pieces = [piece for piece in (head, *request.chunks) if piece]
         self._size = sum(map(len, self._pieces))
+        self._stream = None if request.stream is None else request.stream()
 
     @property
     def finished(self) -> bool:
@@ -38,6 +41,8 @@ class Outgoing:
         """Take note that the first `count` bytes have left."""
         if count == self._size:
             self._pieces.clear()
+            if self._stream is not None:
+                self._read_on(self._stream)
             return
         self._size -= count
         whole = 0
@@ -49,6 +54,15 @@ class Outgoing:
         del self._pieces[:whole]
         if count:
             self._pieces[0] = memoryview(self._pieces[0])[count:]
+
+    def _read_on(self, stream: Iterator[bytes]) -> None:
+        """Take the next chunk of a body that is not in memory."""
+        chunk = next(stream, None)
+        if chunk is None:
+            self._stream = None
+        else:
+            self._pieces.append(chunk)
+            self._size = len(chunk)
 
 
 class Connection:
@@ -94,7 +108,7 @@ class Connection:
         reader = ReplyReader(self._scratch, max_reply_bytes)
         try:
             yield from self._send(outgoing, reader)
-            yield from self._receive(reader)
+            yield from self._receive(reader, request.hear)
         except TimeoutError:
             raise self._late(outgoing, reader) from None
         except OSError as cause:
@@ -128,13 +142,15 @@ class Connection:
                 moved = 0
                 yield YIELD
 
-    def _receive(self, reader: ReplyReader) -> Steps[None]:
+    def _receive(self, reader: ReplyReader, hear: Hear | None) -> Steps[None]:
         moved = 0
         while not reader.done:
             received = self._receive_some(reader)
             if isinstance(received, Wait):
                 yield received
                 continue
+            if hear is not None:
+                hear(reader.body_so_far())
             moved += received
             if moved >= self._stream.turn_bytes and not reader.done:
                 moved = 0

@@ -14,7 +14,7 @@ import ctypes
 import enum
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import httptools
@@ -49,16 +49,26 @@ class BadReply(Exception):
     """What came is not a reply that HTTP/1.1 and our bounds allow; the text says why."""
 
 
+Hear = Callable[[bytes | bytearray], None]
+"""Is given all that has come of a reply's body, whenever there is more of it."""
+
+
 class Request(NamedTuple):
     """What one request puts on the wire.
 
     Attributes:
         head: everything up to and including the empty line.
         chunks: the body; big pieces are the caller's own memory.
+        stream: gives out the rest of a body that is not in memory; called again for each try.
+        hear: is given the body of the reply whenever more of it has come.
+        sign: writes the head anew for each try, where it holds a signature.
     """
 
     head: bytes
     chunks: Sequence[bytes | memoryview] = ()
+    stream: Callable[[], Iterator[bytes]] | None = None
+    hear: Hear | None = None
+    sign: Callable[[], bytes] | None = None
 
 
 class Reply(NamedTuple):
@@ -93,7 +103,7 @@ def build_head(method: str, target: str, fields: tuple[tuple[str, str], ...]) ->
     """Write a request's head (RFC 9112, section 3).
 
     Args:
-        method: `GET` or `POST`.
+        method: such as `GET`.
         target: path and query, already quoted.
         fields: header fields in order, already checked.
     """
@@ -228,6 +238,14 @@ class ReplyReader:
         """The reply, once done."""
         assert self.done
         return Reply(self._head.status, self._head.headers, self._body)
+
+    def body_so_far(self) -> bytes | bytearray:
+        """Return what has come of the body of a final reply."""
+        if self._stage is _HEAD:
+            return b""
+        if self._stage is _LENGTH_KNOWN:
+            return bytes(self._body[: self._filled])
+        return self._found.body
 
     def buffer(self) -> memoryview:
         """Return the memory for the next bytes; never empty while the reply is not done."""

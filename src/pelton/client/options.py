@@ -1,4 +1,4 @@
-"""How long a client waits and how often it tries: two small records."""
+"""How long a client waits, how often it tries and how much it takes: three small records."""
 
 from __future__ import annotations
 
@@ -96,16 +96,28 @@ class Retries:
                 raise SettingsError(f"Retries.{name} must not be negative, not {value!r:.40}")
 
 
-DEFAULT_TIMEOUTS = Timeouts()
-DEFAULT_RETRIES = Retries()
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a client opens and takes.
 
-
-def check_positive(**numbers: int) -> None:
-    """Check options that count something.
+    Attributes:
+        max_connections: open at once; further requests wait for one.
+        max_reply_bytes: largest reply, also after its values were expanded to arrays.
 
     Raises:
-        SettingsError: one is less than 1; the message gives its name.
+        SettingsError: one of them is less than 1.
     """
-    for name, number in numbers.items():
-        if number < 1:
-            raise SettingsError(f"{name} must be at least 1, not {number!r:.40}")
+
+    max_connections: int = MAX_CONNECTIONS
+    max_reply_bytes: int = MAX_REPLY_BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("max_connections", "max_reply_bytes"):
+            number = getattr(self, name)
+            if number < 1:
+                raise SettingsError(f"Bounds.{name} must be at least 1, not {number!r:.40}")
+
+
+DEFAULT_BOUNDS = Bounds()
+DEFAULT_TIMEOUTS = Timeouts()
+DEFAULT_RETRIES = Retries()

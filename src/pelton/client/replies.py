@@ -47,14 +47,24 @@ def read_json(reply: Reply, limits: Limits) -> dict[str, Any]:
         PeltonError: the server refused; of the class that its code stands for.
         ConnectionFailed: the body is no JSON object.
     """
-    _check_ok(reply, limits)
-    try:
-        value = strict_json.loads(reply.body, limits)
-    except InvalidRequest as problem:
-        raise ConnectionFailed(f"the server's answer cannot be read: {problem}") from problem
+    value = read_value(reply, limits)
     if not isinstance(value, dict):
         raise ConnectionFailed("the server's answer cannot be read: it is no JSON object")
     return value
+
+
+def read_value(reply: Reply, limits: Limits) -> object:
+    """Read any JSON.
+
+    Raises:
+        PeltonError: the server refused; of the class that its code stands for.
+        ConnectionFailed: the body is no JSON.
+    """
+    _check_ok(reply, limits)
+    try:
+        return strict_json.loads(reply.body, limits)
+    except InvalidRequest as problem:
+        raise ConnectionFailed(f"the server's answer cannot be read: {problem}") from problem
 
 
 def read_regions(reply: Reply, limits: Limits) -> set[tuple[str, str]]:

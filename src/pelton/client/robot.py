@@ -8,6 +8,7 @@ import re
 import threading
 import time
 
+from pelton.client.api_key import key_of_environment, with_key
 from pelton.client.blocking import Transport
 from pelton.client.calls import Calls
 from pelton.client.failure import Again, NoReply
@@ -20,7 +21,7 @@ from pelton.messages import Value
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
 
 _lock = threading.Lock()
-_servers: dict[str, tuple[Calls, Transport]] = {}
+_servers: dict[tuple[str, str], tuple[Calls, Transport]] = {}
 
 
 def send_inference_request(
@@ -29,6 +30,7 @@ def send_inference_request(
     timeout: float = 10,
     max_retries: int = 3,
     retry_delay: float = 1.0,
+    api_key: str | None = None,
 ) -> Value:
     """Send one observation to a policy server and return its action.
 
@@ -44,6 +46,8 @@ def send_inference_request(
         max_retries: further tries after a first one that did not reach the server, lost the
             connection, or was told to come back later.
         retry_delay: seconds between tries, or longer where the server asks for it.
+        api_key: a key of the server; None for the one in the environment variable
+            `PELTON_API_KEY`, if there is any.
 
     Returns:
         The value of `output` in the server's answer; arrays are read-only.
@@ -54,7 +58,7 @@ def send_inference_request(
     """
     try:
         base, query = _split(url)
-        calls, transport = _server(base)
+        calls, transport = _server(base, api_key or key_of_environment())
         call = calls.predict(data_dict, None, query)
         tries = max_retries + 1
         while True:
@@ -79,16 +83,16 @@ def _split(url: str) -> tuple[str, str]:
     return base.rstrip("/").removesuffix("/infer"), query
 
 
-def _server(base: str) -> tuple[Calls, Transport]:
-    """Return the connections to a server; the same ones for every call."""
-    known = _servers.get(base)
+def _server(base: str, api_key: str) -> tuple[Calls, Transport]:
+    """Return the connections to a server; the same ones for every call with the same key."""
+    known = _servers.get((base, api_key))
     if known is not None:
         return known
     with _lock:
-        if base not in _servers:
+        if (base, api_key) not in _servers:
             peer = peer_of(base, None, DEFAULT_TIMEOUTS.connect_s)
-            _servers[base] = (
-                Calls(peer.address, None, MAX_REPLY_BYTES),
+            _servers[base, api_key] = (
+                Calls(peer.address, with_key(None, api_key), MAX_REPLY_BYTES),
                 Transport(
                     peer,
                     idle_s=DEFAULT_TIMEOUTS.idle_s,
@@ -96,7 +100,7 @@ def _server(base: str) -> tuple[Calls, Transport]:
                     max_reply_bytes=MAX_REPLY_BYTES,
                 ),
             )
-        return _servers[base]
+        return _servers[base, api_key]
 
 
 @atexit.register

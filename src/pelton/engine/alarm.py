@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ class Alarm:
         self._clock = clock
         self._ring = ring
         self._when_s = math.inf
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def by(self, when_s: float) -> None:
@@ -29,14 +31,22 @@ class Alarm:
         self.stop()
         self._when_s = when_s
         delay_s = max(0.0, when_s - self._clock())
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._rung)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(delay_s, self._rung)
 
     def stop(self) -> None:
-        """Do not ring."""
+        """Do not ring; may be called in any thread."""
         self._when_s = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is None or self._loop is None:
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # this is not the thread of the event loop, or it has ended
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(timer.cancel)
+        else:
+            timer.cancel()
 
     def _rung(self) -> None:
         self._when_s = math.inf

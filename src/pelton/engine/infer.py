@@ -1,15 +1,27 @@
-"""The whole way of a request through the engine: find, check, run, observe, reply."""
+"""The whole way of a request through the engine: choose, check, run, observe, reply."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from pelton.engine.digest import digest_of
+from pelton.engine.cached import answer_at_once, answer_cached, asked_of
+from pelton.engine.lending import Lease, Lender, lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
+from pelton.engine.reply import reply
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
-from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing, Value
+from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing
+from pelton.routing.choice import HEADER, Choice, told
 from pelton.specs import ModelMetadata
+
+Chosen = Callable[[InferRequest, Choice], None]
+"""Told of each request for which a split has chosen, or of which another version gets a copy, just
+before its version runs; must be quick and must not raise."""
+
+
+def _untold(request: InferRequest, choice: Choice) -> None:
+    pass
 
 
 class Engine:
@@ -20,10 +32,27 @@ class Engine:
         ready: whether new work is welcome, as load balancers should hear it.
     """
 
-    def __init__(self, models: Models, observe: Observe) -> None:
+    def __init__(
+        self,
+        models: Models,
+        observe: Observe,
+        chosen: Chosen = _untold,
+        lender: Lender | None = None,
+    ) -> None:
+        """Make the engine.
+
+        Args:
+            models: what is served.
+            observe: told of every request.
+            chosen: told of those for which there was a choice.
+            lender: keeps the models loaded that requests need, where memory for models is bounded;
+                None where all of them stay loaded.
+        """
         self.models = models
         self.ready = True
         self._observe = observe
+        self._chosen = chosen
+        self._lender = lender
         self._refusing = False
         self._running = 0
         self._all_done = asyncio.Event()
@@ -31,34 +60,52 @@ class Engine:
     async def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request.
 
-        Args:
-            request: the decoded request.
-
         Returns:
             The wanted outputs of the model version that answered.
 
         Raises:
-            NotFound: no such model or version.
+            NotFound: no such model, version or label.
             InvalidRequest: the inputs or the wanted outputs do not fit the model.
             ModelFailed: the model raised.
             DeadlineExceeded: the request's time was over before it had an answer.
-            Unavailable: too many requests wait for the model, its worker died, or the server is
-                shutting down.
+            Unavailable: too many requests wait for the model, its worker died, its version is not
+                ready, or the server is shutting down.
         """
         if self._refusing:
             self.refused(request.model, Code.UNAVAILABLE)
             raise Unavailable("the server is shutting down; send the request to another", 1.0)
         self._running += 1
+        model, lease = None, None
         try:
-            model = self.models.find(request.model, request.version)
-            answer, timing = await model.answer(request)
-            response = _reply(request, model, answer.outputs, timing)
+            choice = self.models.table.choose(request, request.key)
+            lease = None if self._lender is None else await _leased(self._lender, choice)
+            model = self.models.at(choice.model, choice.version) if lease is None else lease.model
+            model.enter()
+            if choice.unit or choice.shadow is not None:
+                self._chosen(request, choice)
+            if request.signed:
+                response, rows = await _answer_signed(request, model), 0
+            elif model.cache is None or request.changeable:
+                checked = model.checked(request)
+                if model.is_quick(checked):
+                    answer, timing = model.answer_at_once(request, checked)
+                else:
+                    answer, timing = await model.answer(request, checked)
+                response, rows = reply(request, model, answer.outputs, timing), answer.batch_rows
+            else:
+                asked = asked_of(request, model, self.models.table, choice)
+                found = answer_at_once(request, model, model.cache, asked)
+                response, rows = found or await answer_cached(request, model, model.cache, asked)
         except PeltonError as error:
-            self.refused(request.model, error.code)
+            self._failed(request, model, error.code)
             raise
         finally:
-            self._leave()
-        self._observe(Observed(request.model, None, timing, answer.batch_rows))
+            self._leave(model, lease)
+        self._observe(Observed(model.name, None, response.timing, rows, model.version))
+        if model.watch is not None and rows:
+            model.watch(request, None, response.timing, response.outputs)
+        if choice.unit and (said := told(choice)) is not None:
+            response.notes = (*response.notes, (HEADER, said))
         return response
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
@@ -66,26 +113,44 @@ class Engine:
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the version that stands for the name is not ready.
         """
-        return self.models.find(name, version).metadata
+        return self.models.metadata_of(name, version)
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Tell whether a served model has an instance that is there to run it.
+        """Tell whether a served model can take a request, were it by being loaded for it.
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the version that stands for the name is not ready.
         """
-        return self.models.find(name, version).ready
+        return self.models.is_ready(name, version)
 
     def names(self) -> list[str]:
-        """Return the names of the served models in order."""
+        """Return the names for which somebody answers, of models and of routes, in order."""
         return self.models.names()
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that can be asked for, as text, ascending."""
+        return [str(one) for one in self.models.versions_of(name)]
 
     def refused(self, model: str, code: Code) -> None:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
 
-    def _leave(self) -> None:
+    def _failed(self, request: InferRequest, model: Model | None, code: Code) -> None:
+        if model is None:
+            self.refused(request.model, code)
+            return
+        self._observe(Observed(model.name, code, Timing(), 0, model.version))
+        if model.watch is not None and not request.signed:
+            model.watch(request, code, None, None)
+
+    def _leave(self, model: Model | None, lease: Lease | None) -> None:
+        if model is not None:
+            model.leave()
+        if lease is not None:
+            lease.release()
         self._running -= 1
         if self._refusing and not self._running:
             self._all_done.set()
@@ -111,17 +176,13 @@ class Engine:
         return self._running
 
 
-def _reply(
-    request: InferRequest, model: Model, outputs: dict[str, Value], timing: Timing
-) -> InferResponse:
-    metadata = model.metadata
-    if request.outputs:
-        missing = [name for name in request.outputs if name not in outputs]
-        if missing:
-            raise InvalidRequest(
-                f"model {metadata.name!r} has no output {missing[0]!r:.80}; "
-                f"it gives {', '.join(list(outputs)[:20])}"
-            )
-        outputs = {name: outputs[name] for name in request.outputs}
-    digest = digest_of(outputs) if model.deterministic else ""
-    return InferResponse(metadata.name, metadata.version, outputs, request.id, timing, digest)
+async def _answer_signed(request: InferRequest, model: Model) -> InferResponse:
+    if model.signed is None:
+        raise InvalidRequest(f"model {model.name!r} takes arrays, not signed objects")
+    outputs, timing = await model.signed.answer(request)
+    return reply(request, model, outputs, timing)
+
+
+async def _leased(lender: Lender, choice: Choice) -> Lease:
+    name = lent_as(choice.model, choice.version)
+    return lender.lease_now(name) or await lender.lease(name)

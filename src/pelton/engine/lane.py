@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pelton.batching.cost import RunCost
@@ -121,8 +121,15 @@ class Lane:
         self._came = 0  # requests so far
         self._beside_free: list[Member] = []
         self._dispatching = False
+        self._instances = tuple(instances)
+        self.on_death: Callable[[], None] | None = None
         for instance in instances:
-            instance.on_change(self._dispatch)
+            instance.on_change(self._changed)
+
+    def _changed(self) -> None:
+        if self.on_death is not None and not all(one.alive for one in self._instances):
+            self.on_death()
+        self._dispatch()
 
     async def run(
         self, inputs: Mapping[str, Value], request: InferRequest, deadline_s: float

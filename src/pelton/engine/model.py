@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pelton.batching.stacking import rows_of
+from pelton.caching.cache import ResultCache
 from pelton.clock import Clock
 from pelton.engine.batch import Answer
 from pelton.engine.checks import checked_inputs
 from pelton.engine.guard import guarded
 from pelton.engine.lane import Lane, most_batch_rows
 from pelton.engine.placement import SAMPLES, Placement, RunTimes
-from pelton.errors import DeadlineExceeded, PeltonError
+from pelton.engine.signed import SignedRuns
+from pelton.errors import Code, DeadlineExceeded, PeltonError
 from pelton.messages import InferRequest, Timing, Value
-from pelton.runtimes.contract import Instance, LoadedModel
+from pelton.runtimes.contract import Instance, LoadedModel, Stop, Stoppable
 from pelton.runtimes.warm_up import zeros_for
 from pelton.specs import ModelMetadata, Serving
 
 logger = logging.getLogger("pelton.engine")
 
 
+Watch = Callable[[InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], None]
+"""Told of each request for which a version ran, or which it failed: why it failed, or where the
+time went and what came out. Must be quick and must not raise."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """What all requests of one form have in common, whose inputs fit the model.
 
     Attributes:
@@ -36,6 +45,9 @@ class _Form:
     rows: int = 1
     times: RunTimes | None = None
 
+
+Checked = tuple[Mapping[str, Value], Form]
+"""Inputs that fit the model, and their form."""
 
 REMEMBERED_FORMS = 256
 """Of each model; a client sends requests of one form, or of a few."""
@@ -81,7 +93,12 @@ class Model:
 
     Attributes:
         metadata: what the model says of itself.
+        name: its name.
+        version: its version.
         deterministic: whether the same requests must give the same bits.
+        cache: keeps its answers; None where none are kept. Set by whoever loads it.
+        watch: told what each request showed of this version; None while nobody wants to know.
+        signed: answers requests with signed objects; None where it takes none. Set like the cache.
     """
 
     def __init__(
@@ -90,7 +107,7 @@ class Model:
         instances: Sequence[Instance],
         serving: Serving,
         clock: Clock,
-        quick: LoadedModel | None = None,
+        inline: LoadedModel | None = None,
     ) -> None:
         """Put a model together.
 
@@ -99,19 +116,27 @@ class Model:
             instances: where it runs; at least one, and just one if it is deterministic.
             serving: how it is served.
             clock: the server's, on which deadlines are.
-            quick: the model itself, where it is in this process and may run on the event loop
-                once it has been measured to be fast.
+            inline: the model itself, where it is in this process and any thread may run it. It
+                runs on the event loop if it is `quick` and once it has been measured to be fast.
         """
         self.metadata = metadata
+        self.name = metadata.name
+        self.version = int(metadata.version)
         self.deterministic = serving.deterministic
+        self.cache: ResultCache | None = None
+        self.watch: Watch | None = None
+        self.signed: SignedRuns | None = None
+        self._asked = 0  # requests that were given to it and are not answered yet
+        self._idle: asyncio.Event | None = None
         self._instances = tuple(instances)
         self._timeout_s = serving.request_timeout_s
         self._clock = clock
         self._lane = Lane(metadata, instances, serving, clock)
         self._waiting = self._lane.line
         self._placement = Placement()
-        self._forms: dict[object, _Form] = {}
-        self._quick = None if serving.deterministic else quick
+        self._forms: dict[object, Form] = {}
+        self._inline = None if serving.deterministic else inline
+        self._quick = None if self._inline is None or not self._inline.quick else self._inline
         self._shares = most_batch_rows(metadata, serving) > 1
 
     @property
@@ -119,8 +144,40 @@ class Model:
         """Whether an instance is there to run it."""
         return any(instance.alive for instance in self._instances)
 
-    async def answer(self, request: InferRequest) -> tuple[Answer, Timing]:
-        """Check the inputs of a request, and have the model run for it.
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait in its line."""
+        return bool(self._waiting)
+
+    def on_death(self, died: Callable[[], None]) -> None:
+        """Set what is called when a worker process of it has ended by itself, or hung."""
+        self._lane.on_death = died
+
+    def enter(self) -> None:
+        """Count a request that is given to it; `leave` follows."""
+        self._asked += 1
+
+    def leave(self) -> None:
+        """Count a request that was given to it as answered."""
+        self._asked -= 1
+        if self._idle is not None and not self._asked:
+            self._idle.set()
+            self._idle = None
+
+    async def drained(self) -> None:
+        """Wait until every request that it was given is answered; give it no more before."""
+        while self._asked:
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
+
+    async def answer(
+        self, request: InferRequest, checked: Checked | None = None
+    ) -> tuple[Answer, Timing]:
+        """Have the model run for a request.
+
+        Args:
+            request: the request.
+            checked: what `checked` returned for it, if that was called before.
 
         Returns:
             Every output by name, and where the time went.
@@ -132,36 +189,63 @@ class Model:
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised anything else, which is its `__cause__` where known.
         """
-        inputs, form = request.inputs, self._forms.get(request.form)
-        if form is None:
-            inputs, form = self._checked(request)
+        if checked is None:
+            checked = self.checked(request)
+        if self.is_quick(checked):
+            return self.answer_at_once(request, checked)
+        inputs, form = checked
         arrived_s = self._clock()
         if request.deadline_s <= arrived_s:
-            raise DeadlineExceeded("the time that was allowed for the request was over at once")
+            raise _over_at_once()
         times = form.times
-        if times is not None and times.on_loop and self._quick is not None and not self._waiting:
-            outputs = guarded(self.metadata.name, self._quick.run, inputs)
-            compute_s = self._clock() - arrived_s
-            times.learn(compute_s)
-            counts = self._lane.counts
-            counts.runs += 1
-            counts.rows += form.rows
-            return Answer(outputs, form.rows, compute_s), Timing(compute_s=compute_s)
         deadline_s = min(request.deadline_s, arrived_s + self._timeout_s)
         answer, timing = await self._lane.run(inputs, request, deadline_s)
         if times is not None and answer.model_s:
             times.learn(answer.model_s)
         return answer, timing
 
-    def _checked(self, request: InferRequest) -> tuple[Mapping[str, Value], _Form]:
+    def is_quick(self, checked: Checked) -> bool:
+        """Tell whether the model is to run right on the event loop for these inputs."""
+        times = checked[1].times
+        return times is not None and times.on_loop and not self._waiting
+
+    def answer_at_once(self, request: InferRequest, checked: Checked) -> tuple[Answer, Timing]:
+        """Have the model run right on the event loop; only where it is quick; see `answer`."""
+        inputs, form = checked
+        times, quick = form.times, self._quick
+        assert times is not None
+        assert quick is not None
+        arrived_s = self._clock()
+        if request.deadline_s <= arrived_s:
+            raise _over_at_once()
+        outputs = guarded(self.metadata.name, quick.run, inputs)
+        compute_s = self._clock() - arrived_s
+        times.learn(compute_s)
+        counts = self._lane.counts
+        counts.runs += 1
+        counts.rows += form.rows
+        return Answer(outputs, form.rows, compute_s), Timing(compute_s=compute_s)
+
+    def checked(self, request: InferRequest) -> Checked:
+        """Return the inputs of a request as the model takes them, and their form.
+
+        A form that was seen before is not looked at again.
+
+        Raises:
+            InvalidRequest: the inputs do not fit the model.
+        """
+        known = self._forms.get(request.form)
+        return self._looked_at(request) if known is None else (request.inputs, known)
+
+    def _looked_at(self, request: InferRequest) -> Checked:
         """Check inputs, and remember their form unless they had to be changed."""
         inputs = checked_inputs(request.inputs, self.metadata)
         if self._quick is None:
-            form = _Form()
+            form = Form()
         else:
             input_bytes = sum(value.nbytes for value in inputs.values())
             rows = rows_of(inputs) if self._shares else 1
-            form = _Form(rows, self._placement.of(input_bytes))
+            form = Form(rows, self._placement.of(input_bytes))
         unchanged = all(map(operator.is_, inputs.values(), request.inputs.values()))
         if request.form is not None and unchanged:
             if len(self._forms) >= REMEMBERED_FORMS:
@@ -169,24 +253,31 @@ class Model:
             self._forms[request.form] = form
         return inputs, form
 
-    def warm_up(self) -> None:
-        """Run a quick model on zeros, so that the first request meets a warm one.
+    def warm_up(self, stop: Stop | None = None) -> None:
+        """Run a model of this process on zeros, so that the first request meets a warm one.
 
         Inputs that cannot be made up are no harm, nor is a refusal, since real requests may have
         a shape that zeros of the smallest allowed shape do not. A worker process warms itself.
+
+        Args:
+            stop: asked when nobody waits for it any more.
         """
-        zeros = zeros_for(self.metadata) if self._quick is not None else {}
-        if self._quick is None or not zeros:
+        zeros = zeros_for(self.metadata) if self._inline is not None else {}
+        if self._inline is None or not zeros:
             return
+        stop = stop or Stop()
+        run = _until(self._inline, stop)
         times = self._placement.of(sum(value.nbytes for value in zeros.values()))
         for _ in range(SAMPLES + 1):
             started_s = self._clock()
             try:
-                guarded(self.metadata.name, self._quick.run, zeros)
+                guarded(self.metadata.name, run, zeros)
             except PeltonError as error:
                 if isinstance(error.__cause__, KeyboardInterrupt):
                     raise error.__cause__ from None
                 logger.debug("warm-up of model %s was refused: %s", self.metadata.name, error)
+                return
+            if stop.asked:
                 return
             times.learn(self._clock() - started_s)
 
@@ -211,6 +302,19 @@ class Model:
 
     def close(self) -> None:
         """Wait for what its threads run, end its workers, and give the memory back."""
+        if self.signed is not None:
+            self.signed.close()
         self._lane.close()
         for instance in self._instances:
             instance.close()
+
+
+def _until(loaded: LoadedModel, stop: Stop) -> Callable[[Mapping[str, Value]], dict[str, Value]]:
+    """Return how a model is run, and ended before it is done where it can be."""
+    if isinstance(loaded, Stoppable):
+        return functools.partial(loaded.run_until, stop=stop)
+    return loaded.run
+
+
+def _over_at_once() -> DeadlineExceeded:
+    return DeadlineExceeded("the time that was allowed for the request was over at once")

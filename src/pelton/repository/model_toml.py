@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from pelton.errors import LoadFailed
+from pelton.repository.golden_toml import IN_GOLDEN, read_golden
+from pelton.repository.keeping_toml import KEEPING, read_keeping
+from pelton.repository.own_files import inside, read_text
 from pelton.repository.serving_toml import BATCHING, IN_BATCHING, SERVING, over, read_serving
-from pelton.specs import TensorSpec
+from pelton.specs import GoldenSource, TensorSpec
 from pelton.tensors import DATATYPES, MAX_DIM, MAX_RANK
 
 FILE = "model.toml"
 
-MAX_BYTES = 1 << 20
-"""Size above which a `model.toml` or a file of labels is not read."""
+GOLDEN = "golden"
+"""The name of the tables of golden requests."""
 
-_OWN = ("runtime", "file", "objects", "labels", "inputs", "outputs", "options")
-"""The keys at the top that say what the model is; those of `SERVING` say how it is served."""
+_OWN = ("runtime", "file", "objects", "labels", "inputs", "outputs", "options", GOLDEN)
+"""The keys at the top that say what the model is; those of `SERVING` and `KEEPING` say how it is
+served and kept."""
 
 _RENAMED = {"intra_op_threads": "threads"}
 """Options of before -> the keys at the top that they have become."""
@@ -41,6 +45,8 @@ class ModelToml:
         labels: class names by output; the key "" holds for every output.
         options: settings for the runtime.
         serving: how the model is served, as `ModelSpec.serving`.
+        keeping: how it is kept, by key; see `keeping_toml`.
+        golden: requests that it must answer well before it is served.
     """
 
     runtime: str | None = None
@@ -50,6 +56,8 @@ class ModelToml:
     labels: Labels = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     serving: Mapping[str, Any] = field(default_factory=dict)
+    keeping: Mapping[str, Any] = field(default_factory=dict)
+    golden: tuple[GoldenSource, ...] = ()
 
     def over(self, general: ModelToml) -> ModelToml:
         """Return this file's word where it has one, and else that of a more general file."""
@@ -61,6 +69,8 @@ class ModelToml:
             labels=self.labels or general.labels,
             options={**general.options, **self.options},
             serving=over(self.serving, general.serving),
+            keeping={**general.keeping, **self.keeping},
+            golden=self.golden or general.golden,
         )
 
 
@@ -79,37 +89,10 @@ def read_model_toml(folder: Path, told: str) -> ModelToml:
         return ModelToml()
     told = f"{told}/{FILE}"
     try:
-        table = tomllib.loads(_text(path, told))
+        table = tomllib.loads(read_text(path, told))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise LoadFailed(f"{told} is no valid TOML: {error!s:.200}") from None
     return _Reader(folder, told).read(table)
-
-
-def inside(folder: Path, name: str, told: str) -> Path:
-    """Return the path of a file that must lie inside a folder, links resolved.
-
-    Raises:
-        LoadFailed: it does not, or is not there.
-    """
-    try:
-        path = (folder / name).resolve(strict=True)
-    # A loop of links is a RuntimeError before Python 3.13, a null byte in a name a ValueError.
-    except (OSError, RuntimeError, ValueError):
-        raise LoadFailed(f"{told}: there is no {name!r:.120} in the model's folder") from None
-    if not path.is_relative_to(folder.resolve()):
-        raise LoadFailed(f"{told}: {name!r:.120} leads out of the model's folder; copy it there")
-    return folder / name
-
-
-def _text(path: Path, told: str) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise LoadFailed(f"{told} is larger than {MAX_BYTES} bytes")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LoadFailed(f"{told} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise LoadFailed(f"{told} is not UTF-8 text; save it as UTF-8") from None
 
 
 class _Reader:
@@ -120,7 +103,7 @@ class _Reader:
         self._told = told
 
     def read(self, table: Mapping[str, Any]) -> ModelToml:
-        self._check_keys(table, (*_OWN, *SERVING, BATCHING), "")
+        self._check_keys(table, (*_OWN, *SERVING, BATCHING, *KEEPING), "")
         options = self._options(table)
         batching = self._typed(table, BATCHING, dict, "a table") or {}
         self._check_keys(batching, tuple(IN_BATCHING), " in [batching]")
@@ -137,7 +120,15 @@ class _Reader:
             labels={**({"": general} if general else {}), **output_labels},
             options=options,
             serving=read_serving(table, batching, self._told),
+            keeping=read_keeping(table, self._told),
+            golden=self._golden(table),
         )
+
+    def _golden(self, table: Mapping[str, Any]) -> tuple[GoldenSource, ...]:
+        rows = self._rows(table, GOLDEN)
+        for row in rows:
+            self._check_keys(row, tuple(IN_GOLDEN), " in [[golden]]")
+        return read_golden(rows, self._folder, self._told)
 
     def _options(self, table: Mapping[str, Any]) -> dict[str, Any]:
         options: dict[str, Any] = dict(self._typed(table, "options", dict, "a table") or {})
@@ -151,12 +142,9 @@ class _Reader:
     def _tensors(
         self, table: Mapping[str, Any], key: str
     ) -> tuple[tuple[TensorSpec, ...], dict[str, tuple[str, ...]]]:
-        rows = self._typed(table, key, list, f"written as [[{key}]]") or []
         specs: list[TensorSpec] = []
         labels: dict[str, tuple[str, ...]] = {}
-        for row in rows:
-            if not isinstance(row, dict):
-                raise LoadFailed(f"{self._told}: {key} must be written as [[{key}]]")
+        for row in self._rows(table, key):
             self._check_keys(row, ("name", "datatype", "shape", "labels"), f" in [[{key}]]")
             spec = self._tensor(row, key)
             if any(spec.name == other.name for other in specs):
@@ -202,7 +190,7 @@ class _Reader:
         return tuple(value)
 
     def _labels_file(self, name: str) -> list[Any]:
-        text = _text(inside(self._folder, name, self._told), f"{self._told}: {name!r:.120}")
+        text = read_text(inside(self._folder, name, self._told), f"{self._told}: {name!r:.120}")
         if not name.endswith(".json"):
             return text.splitlines()
         try:
@@ -212,6 +200,12 @@ class _Reader:
         if not isinstance(names, list):
             raise LoadFailed(f"{self._told}: {name!r:.120} holds no JSON list of texts")
         return names
+
+    def _rows(self, table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+        rows: list[Any] = self._typed(table, key, list, f"written as [[{key}]]") or []
+        if not all(isinstance(row, dict) for row in rows):
+            raise LoadFailed(f"{self._told}: {key} must be written as [[{key}]]")
+        return rows
 
     def _typed(self, table: Mapping[str, Any], key: str, wanted: type, told: str) -> Any:
         value = table.get(key)
@@ -229,7 +223,7 @@ class _Reader:
 
     def _refuse_misplaced(self, key: str) -> None:
         """Refuse a known key that stands at another place than its own."""
-        if key == "objects" or key in SERVING:
+        if key == "objects" or key in SERVING or key in KEEPING:
             raise LoadFailed(f"{self._told}: write `{key}` at the top, above every [table]")
         if key in IN_BATCHING:
             raise LoadFailed(f"{self._told}: write `{key}` into the table [batching]")

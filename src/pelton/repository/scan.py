@@ -6,54 +6,87 @@
     |   |-- 1/model.onnx        one file of a known kind per version
     |   `-- 2/model.onnx        the largest number answers for the name
     |-- policy/1/model.py       a model in plain Python is a folder with a model.py
+    |-- boxes/                  a model as Triton has it, see `triton`
+    |   |-- config.pbtxt
+    |   `-- 1/model.onnx
     `-- scorer/model.onnx       without versions: this is version 1
 
 The path may also be one such model's folder, or a single file. What is hidden and files of
 unknown kinds are passed over; a folder in which no model can be found is an error, because its
 owner thinks that it is served.
+
+`survey` tells all that is there, with what is wrong with each; `scan` is for a plain start, and
+refuses it.
 """
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pelton.errors import LoadFailed
+from pelton.repository.keeping_toml import keeping_of, refuse_in_version
+from pelton.repository.layout import (
+    Claims,
+    ModelFolder,
+    checked_name,
+    claimant,
+    claimed,
+    is_single_file,
+    member,
+    member_folders,
+    top_model,
+)
 from pelton.repository.model_toml import FILE as TOML
-from pelton.repository.model_toml import ModelToml, inside, read_model_toml
-from pelton.specs import ModelSpec
+from pelton.repository.model_toml import ModelToml, read_model_toml
+from pelton.repository.names import MODEL
+from pelton.repository.own_files import inside
+from pelton.repository.triton import FILE as TRITON
+from pelton.repository.triton import read_config, with_file
+from pelton.repository.versions import chosen_versions
+from pelton.specs import ModelSpec, VersionPolicy
 
-LAYOUT = "NAME/VERSION/model.onnx, such as digits/1/model.onnx"
-"""The expected layout in short, for messages."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-Claims = Mapping[str, str]
-"""Which runtime loads what: a suffix such as `.onnx`, or the name of a file that makes the folder
-around it the model, such as `model.py` -> the runtime's name."""
+logger = logging.getLogger("pelton.repository")
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
-    """One model's folder.
+class FoundModel:
+    """One model as it lies there.
 
     Attributes:
         name: the model's name.
-        folder: its folder.
-        versions: version -> the folder that holds its file, which is the model's own where
-            there are no folders of versions.
+        versions: each version that is there, ascending -> how it is to be loaded, or why it
+            cannot be.
+        chosen: the versions that its policy wants loaded, ascending; broken ones too.
+        broken: why nothing of it can be loaded; None where that is not so.
+        warnings: what was said of it and has no effect, a sentence each.
     """
 
     name: str
-    folder: Path
-    versions: Mapping[int, Path]
+    versions: Mapping[int, ModelSpec | LoadFailed] = field(default_factory=dict)
+    chosen: tuple[int, ...] = ()
+    broken: LoadFailed | None = None
+    warnings: tuple[str, ...] = ()
+
+    def specs(self) -> list[ModelSpec]:
+        """Return the chosen versions that can be loaded, ascending."""
+        found = (self.versions[version] for version in self.chosen)
+        return [spec for spec in found if isinstance(spec, ModelSpec)]
+
+    def reason(self, version: int) -> str:
+        """Return why a version is not to be loaded; empty for one that is."""
+        found = self.versions.get(version)
+        if found is None:
+            return f"version {version} is not there"
+        if isinstance(found, LoadFailed):
+            return found.message
+        return "" if version in self.chosen else "the model's version policy leaves it out"
 
 
-def scan(path: Path, claims: Claims) -> list[ModelSpec]:
-    """Find the models under a path, each in its latest version.
+def survey(path: Path, claims: Claims) -> list[FoundModel]:
+    """Find all models under a path, in all their versions, broken ones too.
 
     Args:
         path: a model's file, a model's folder, or a folder of models.
@@ -63,121 +96,178 @@ def scan(path: Path, claims: Claims) -> list[ModelSpec]:
         The models in the order of their names.
 
     Raises:
+        LoadFailed: nothing is there, or it cannot be told what the path is.
+    """
+    if is_single_file(path, claims):
+        spec = _file_spec(path, claims)
+        return [FoundModel(spec.name, {1: spec}, (1,))]
+    own = top_model(path, claims)
+    if own is not None:
+        return [_found(own, claims)]
+    return [_found_member(folder, claims) for folder in member_folders(path)]
+
+
+def survey_one(root: Path, name: str, claims: Claims) -> FoundModel | None:
+    """Find one model of a folder of models, as `survey` does.
+
+    Args:
+        root: the folder of models.
+        name: the model's name, which may come from a request.
+        claims: which runtime loads which files.
+
+    Returns:
+        The model; None where there is no folder of that name.
+    """
+    if not MODEL.fullmatch(name) or not (root / name).is_dir():
+        return None
+    return _found_member(root / name, claims)
+
+
+def spec_elsewhere(root: Path, name: str, version: int, folder: Path, claims: Claims) -> ModelSpec:
+    """Return how a version would be loaded that lies elsewhere, as if it lay in its place.
+
+    So a version is looked at before it is published, with what is said of its model.
+
+    Args:
+        root: the folder of models.
+        name: the model's name; the model need not be there yet.
+        version: which version it shall be.
+        folder: where it lies.
+        claims: which runtime loads which files.
+
+    Raises:
+        LoadFailed: it is not as it must be, or what is said of the model is not.
+    """
+    model = ModelFolder(checked_name(name, root / name), root / name, {version: folder})
+    said, _ = _said(model)
+    return _spec(model, version, said, claims)
+
+
+def scan(path: Path, claims: Claims) -> list[ModelSpec]:
+    """Find the models under a path, each in the version that answers for its name.
+
+    Args:
+        path: as for `survey`.
+        claims: likewise.
+
+    Returns:
+        The largest version of each that its policy wants loaded, in the order of their names.
+
+    Raises:
         LoadFailed: nothing is there, or something in it is not as it must be.
     """
-    if _is_single_file(path, claims):
-        return [_file_spec(path, claims)]
-    return [_spec(model, max(model.versions), claims) for model in _models(path, claims)]
+    models = survey(path, claims)
+    specs = [_sound(model, model.chosen[-1:])[0] for model in models]
+    for model in models:
+        for warning in model.warnings:
+            logger.warning("%s", warning)
+    return specs
 
 
 def scan_versions(path: Path, claims: Claims) -> list[ModelSpec]:
     """Find every version of the models under a path, ascending; else as `scan`."""
-    if _is_single_file(path, claims):
-        return [_file_spec(path, claims)]
-    return [
-        _spec(model, version, claims)
-        for model in _models(path, claims)
-        for version in sorted(model.versions)
-    ]
+    return [spec for one in survey(path, claims) for spec in _sound(one, tuple(one.versions))]
 
 
-def _is_single_file(path: Path, claims: Claims) -> bool:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise LoadFailed(f"{path} does not exist") from None
-    except OSError as error:
-        raise LoadFailed(f"{path} cannot be read: {error.strerror}") from error
-    return path.is_file() and path.name not in claims
+def _sound(model: FoundModel, versions: tuple[int, ...]) -> list[ModelSpec]:
+    """Return versions of a model, or raise what is wrong with the model or one of them."""
+    if model.broken is not None:
+        raise model.broken
+    specs = []
+    for version in versions:
+        found = model.versions[version]
+        if isinstance(found, LoadFailed):
+            raise found
+        specs.append(found)
+    return specs
 
 
 def _file_spec(path: Path, claims: Claims) -> ModelSpec:
-    runtime = _claimant(path.name, claims)
+    runtime = claimant(path.name, claims)
     if runtime is None:
         raise LoadFailed(
             f"{path} is no kind of model file that is known; known are {', '.join(claims)}"
         )
-    return ModelSpec(_checked_name(path.stem, path), 1, path, runtime)
+    return ModelSpec(checked_name(path.stem, path), 1, path, runtime)
 
 
-def _models(path: Path, claims: Claims) -> list[_Model]:
-    if path.is_file():
-        path = path.parent  # a model.py stands for its folder
-    name, version = path.resolve().name, 1
-    if _VERSION.fullmatch(name):
-        name, version = path.resolve().parent.name, int(name)
-    own = _model_in(path, name, version, claims)
-    folders = [one for one in _listed(path) if one.is_dir()]
-    if own is None:
-        if not folders:
-            raise LoadFailed(f"there is no model in {path}; expected is {LAYOUT}")
-        return [_member(folder, claims) for folder in folders]
-    is_file = any(name not in claims for name in _claimed(path, claims))
-    if is_file and any(_looks_like_model(one, claims) for one in folders):
+def _found_member(folder: Path, claims: Claims) -> FoundModel:
+    try:
+        return _found(member(folder, claims), claims)
+    except LoadFailed as error:
+        return FoundModel(folder.name, broken=error)
+
+
+def _found(model: ModelFolder, claims: Claims) -> FoundModel:
+    """Return a model with all its versions; what is wrong with it is told in the result."""
+    versions: dict[int, ModelSpec | LoadFailed] = {}
+    try:
+        said, warnings = _said(model)
+        policy = said.keeping.get("policy", VersionPolicy())
+        chosen = _chosen(model, policy)
+    except LoadFailed as error:
+        # Each version is told with the reason, so that an index of them says why.
+        return FoundModel(model.name, dict.fromkeys(sorted(model.versions), error), broken=error)
+    for version in sorted(model.versions):
+        try:
+            versions[version] = _spec(model, version, said, claims)
+        except LoadFailed as error:
+            versions[version] = error
+    absent = _absent(model, policy, said.keeping.get("version_labels", {}))
+    return FoundModel(model.name, versions, chosen, warnings=(*warnings, *absent))
+
+
+def _said(model: ModelFolder) -> tuple[ModelToml, tuple[str, ...]]:
+    """Return what is said of all versions of a model, and warnings."""
+    said = read_model_toml(model.folder, model.name)
+    config = read_config(model.folder, model.name)
+    if config is None:
+        return said, ()
+    if not model.versions:
         raise LoadFailed(
-            f"{path} holds both a model file and folders of models; expected is {LAYOUT}"
+            f"{model.name!r:.140} has a {TRITON} and no folder of a version, such as "
+            f"{model.name:.140}/1"
         )
-    _checked_name(name, path)
-    return [own]
+    return said.over(config.said), config.warnings
 
 
-def _member(folder: Path, claims: Claims) -> _Model:
-    """Return the model in a folder of a folder of models."""
-    model = _model_in(folder, folder.name, 1, claims)
-    if model is None:
+def _chosen(model: ModelFolder, policy: VersionPolicy) -> tuple[int, ...]:
+    chosen = chosen_versions(policy, model.versions)
+    if not chosen:
         raise LoadFailed(
-            f"there is no model in the folder {folder.name!r:.140}; expected is {LAYOUT} "
-            "(a folder whose name begins with a dot is passed over)"
+            f"the version policy of {model.name!r:.140} names {_listed(policy.only)}, and there "
+            f"is only {_listed(model.versions)}"
         )
-    _checked_name(model.name, folder)
-    return model
+    return chosen
 
 
-def _model_in(folder: Path, name: str, version: int, claims: Claims) -> _Model | None:
-    """Return the model whose folder this is, or None if it is no model's folder.
-
-    Args:
-        folder: the folder.
-        name: the model's name.
-        version: its version, should the folder hold the model itself.
-        claims: which runtime loads which files.
-    """
-    versions = _versions(folder, name)
-    holds_model = bool(_claimed(folder, claims))
-    if holds_model and versions:
-        raise LoadFailed(
-            f"{name!r:.140} holds a model beside its folders of versions; move it into a folder "
-            f"of its own, such as {name}/{max(versions) + 1}"
+def _absent(
+    model: ModelFolder, policy: VersionPolicy, labels: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Return warnings of versions that are named and are not there."""
+    return tuple(
+        f"{model.name}: {what} names version {version}, which is not there"
+        for what, version in (
+            *(("the version policy", version) for version in policy.only),
+            *((f"the version label {label!r}", version) for label, version in labels.items()),
         )
-    if not versions and (holds_model or (folder / TOML).exists()):
-        versions = {version: folder}
-    return _Model(name, folder, versions) if versions else None
+        if version not in model.versions
+    )
 
 
-def _versions(folder: Path, name: str) -> dict[int, Path]:
-    folders = [one for one in _listed(folder) if one.is_dir()]
-    versions = {int(one.name): one for one in folders if _VERSION.fullmatch(one.name)}
-    for one in folders:
-        if one.name.isdigit() and one not in versions.values():
-            raise LoadFailed(
-                f"{name}/{one.name:.40} is no version; versions are whole numbers from 1, "
-                "written without zeros in front"
-            )
-    if versions and len(versions) < len(folders):
-        other = next(one for one in folders if one not in versions.values())
-        raise LoadFailed(
-            f"{name}/{other.name:.140} stands among versions but is none; move it away, or "
-            "rename it to a whole number"
-        )
-    return versions
+def _listed(versions: Mapping[int, Path] | tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, sorted(versions))):.80}"
 
 
-def _spec(model: _Model, version: int, claims: Claims) -> ModelSpec:
-    folder = model.versions[version]
-    said, told = read_model_toml(model.folder, model.name), model.name
+def _spec(model: ModelFolder, version: int, said: ModelToml, claims: Claims) -> ModelSpec:
+    folder, told = model.versions[version], model.name
     if folder != model.folder:
         told = f"{model.name}/{version}"
-        said = read_model_toml(folder, told).over(said)
+        own = read_model_toml(folder, told)
+        refuse_in_version(own.keeping, f"{told}/{TOML}", model.name)
+        said = own.over(said)
+    if (model.folder / TRITON).is_file():
+        said = with_file(said, folder)
     path, runtime = _locate(folder, told, said, claims)
     return ModelSpec(
         name=model.name,
@@ -189,6 +279,8 @@ def _spec(model: _Model, version: int, claims: Claims) -> ModelSpec:
         labels=said.labels,
         options=said.options,
         serving=said.serving,
+        golden=said.golden,
+        **keeping_of(said.keeping, version),
     )
 
 
@@ -196,14 +288,14 @@ def _locate(folder: Path, told: str, said: ModelToml, claims: Claims) -> tuple[P
     """Return the path of the one model in a folder, and the runtime that loads it."""
     if said.file is not None:
         path = inside(folder, said.file, told)
-        runtime = said.runtime or claims.get(path.name) or _claimant(path.name, claims)
+        runtime = said.runtime or claims.get(path.name) or claimant(path.name, claims)
         if runtime is None:
             raise LoadFailed(
                 f"{told}: nothing tells which runtime loads {path.name!r:.140}; "
                 f"write `runtime = ...` into {TOML}"
             )
         return (path.parent if path.name in claims else path), runtime
-    found = _claimed(folder, claims)
+    found = claimed(folder, claims)
     if said.runtime is not None:
         found = {name: claim for name, claim in found.items() if claim == said.runtime}
         if not found and said.runtime not in claims.values():
@@ -220,54 +312,3 @@ def _locate(folder: Path, told: str, said: ModelToml, claims: Claims) -> tuple[P
         )
     name, runtime = found.popitem()
     return (folder if name in claims else folder / name), runtime
-
-
-def _claimed(folder: Path, claims: Claims) -> dict[str, str]:
-    """Return the models in a folder: file name -> runtime.
-
-    A file that makes its folder the model comes before all others, which it may well load.
-    """
-    files = _files(folder, claims)
-    marks = {name: claims[name] for name in files if name in claims}
-    return marks or files
-
-
-def _files(folder: Path, claims: Claims) -> dict[str, str]:
-    found = {}
-    for one in _listed(folder):
-        runtime = claims.get(one.name) or _claimant(one.name, claims)
-        if runtime is not None and not one.is_dir():
-            found[one.name] = runtime
-    return found
-
-
-def _claimant(name: str, claims: Claims) -> str | None:
-    """Return the runtime with the longest suffix that a file's name ends in."""
-    fitting = [one for one in claims if one.startswith(".") and name.lower().endswith(one)]
-    return claims[max(fitting, key=len)] if fitting else None
-
-
-def _looks_like_model(folder: Path, claims: Claims) -> bool:
-    inner = [one for one in _listed(folder) if one.is_dir() and _VERSION.fullmatch(one.name)]
-    return any(_claimed(one, claims) for one in (folder, *inner))
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder and is not hidden, in order."""
-    try:
-        return sorted(
-            one
-            for one in folder.iterdir()
-            if not one.name.startswith(".") and one.name != "__pycache__"
-        )
-    except OSError as error:
-        raise LoadFailed(f"{folder.name!r:.140} cannot be read: {error.strerror}") from error
-
-
-def _checked_name(name: str, path: Path) -> str:
-    if not _NAME.fullmatch(name):
-        raise LoadFailed(
-            f"{path} would make a model called {name!r:.140}; rename it: a name has letters, "
-            "digits, dots, dashes and underscores, at most 128, and begins with a letter or digit"
-        )
-    return name

@@ -6,14 +6,10 @@ are the fields of `pelton.specs.Serving` and `Batching`, and come before the ser
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pelton.errors import LoadFailed
-
-Read = Callable[[Any], Any]
-"""Returns the checked value, or raises ValueError with what is wanted, to follow "it must be"."""
+from pelton.repository.toml_values import Read, checked, number, whole, word, yes_no
 
 BATCHING = "batching"
 """The name of the table."""
@@ -22,49 +18,15 @@ MAX_PREFERRED = 64
 """Most sizes that `preferred_batch_rows` may name."""
 
 
-def _whole(low: int, high: int) -> Read:
-    def read(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return read
-
-
-def _auto_or(number: Read) -> Read:
+def _auto_or(plain: Read) -> Read:
     def read(value: Any) -> int:
         try:
-            chosen: int = 0 if value == "auto" else number(value)
+            chosen: int = 0 if value == "auto" else plain(value)
         except ValueError as error:
             raise ValueError(f'"auto" or {error}') from None
         return chosen
 
     return read
-
-
-def _number(unit: str, *, zero: bool) -> Read:
-    def read(value: Any) -> float:
-        fits = type(value) in (int, float) and math.isfinite(value) and value >= 0
-        if not fits or not (value or zero):
-            raise ValueError(f"a number of {unit}, " + ("at least 0" if zero else "more than 0"))
-        return float(value)
-
-    return read
-
-
-def _word(*allowed: str) -> Read:
-    def read(value: Any) -> str:
-        if value not in allowed or not isinstance(value, str):
-            raise ValueError(" or ".join(f'"{word}"' for word in allowed))
-        return value
-
-    return read
-
-
-def _yes_no(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError("true or false")
-    return value
 
 
 def _ascending(value: Any) -> tuple[int, ...]:
@@ -79,24 +41,28 @@ def _ascending(value: Any) -> tuple[int, ...]:
 
 
 SERVING: Mapping[str, Read] = {
-    "isolation": _word("auto", "process", "inline"),
-    "instances": _auto_or(_whole(0, 256)),
-    "threads": _auto_or(_whole(0, 1024)),
-    "optimize_for": _word("throughput", "latency"),
-    "deterministic": _yes_no,
-    "max_queue_rows": _whole(1, 10**9),
-    "max_queue_bytes": _whole(1, 2**60),
-    "request_timeout_s": _number("seconds", zero=False),
-    "hang_grace_s": _number("seconds", zero=False),
+    "isolation": word("auto", "process", "inline"),
+    "instances": _auto_or(whole(0, 256)),
+    "threads": _auto_or(whole(0, 1024)),
+    "optimize_for": word("throughput", "latency"),
+    "deterministic": yes_no,
+    "max_queue_rows": whole(1, 10**9),
+    "max_queue_bytes": whole(1, 2**60),
+    "request_timeout_s": number("seconds", zero=False),
+    "hang_grace_s": number("seconds", zero=False),
+    "cache": yes_no,
+    "cache_ttl_s": number("seconds", zero=False),
+    "cache_max_bytes": whole(1, 2**60),
+    "cache_objects": yes_no,
 }
 """Key at the top of a `model.toml` -> how its value is read."""
 
 IN_BATCHING: Mapping[str, Read] = {
-    "max_batch_rows": _auto_or(_whole(0, 65536)),
-    "max_delay_ms": _number("milliseconds", zero=True),
+    "max_batch_rows": _auto_or(whole(0, 65536)),
+    "max_delay_ms": number("milliseconds", zero=True),
     "preferred_batch_rows": _ascending,
-    "target_p99_ms": _number("milliseconds", zero=True),
-    "pad": _yes_no,
+    "target_p99_ms": number("milliseconds", zero=True),
+    "pad": yes_no,
 }
 """Key of the table `[batching]` -> how its value is read."""
 
@@ -112,9 +78,9 @@ def read_serving(top: Mapping[str, Any], batching: Mapping[str, Any], told: str)
     Raises:
         LoadFailed: a value is not what it must be.
     """
-    said = _checked(top, SERVING, told, "")
+    said = checked(top, SERVING, told, "")
     if batching:
-        said[BATCHING] = _checked(batching, IN_BATCHING, told, " in [batching]")
+        said[BATCHING] = checked(batching, IN_BATCHING, told, " in [batching]")
     return said
 
 
@@ -122,18 +88,3 @@ def over(said: Mapping[str, Any], general: Mapping[str, Any]) -> dict[str, Any]:
     """Return one file's word where it has one, and else that of a more general file."""
     batching = {**general.get(BATCHING, {}), **said.get(BATCHING, {})}
     return {**general, **said} | ({BATCHING: batching} if batching else {})
-
-
-def _checked(
-    table: Mapping[str, Any], known: Mapping[str, Read], told: str, where: str
-) -> dict[str, Any]:
-    values = {}
-    for name, read in known.items():
-        if name in table:
-            try:
-                values[name] = read(table[name])
-            except ValueError as error:
-                raise LoadFailed(
-                    f"{told}: `{name}`{where} is {table[name]!r:.60}; it must be {error}"
-                ) from None
-    return values

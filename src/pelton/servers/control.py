@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -19,6 +20,9 @@ from pelton.servers.unusual_inference import UnusualInference, as_response
 from pelton.wire.status import code_of_http
 
 logger = logging.getLogger("pelton.control")
+
+Routes = APIRouter
+"""Routes of one subject, as the function `router` of a file `*_routes.py` makes them."""
 
 _DESCRIPTION = """
 Arrays in, answers out. Inference is `POST /v2/models/{model}/infer`
@@ -52,14 +56,20 @@ _TERMS = [
 
 
 def control_app(
-    status: ServerStatus, inference: UnusualInference, regions: SharedRegions
+    status: ServerStatus,
+    inference: UnusualInference,
+    regions: SharedRegions,
+    further: Iterable[Routes] = (),
 ) -> FastAPI:
     """Build the application.
+
+    Who may use which of its routes is decided before: by the gate, and by `AdmittedOnly`.
 
     Args:
         status: answers what is asked about the server and its models.
         inference: answers inference requests that the gate does not receive itself.
         regions: shared memory of clients.
+        further: routes of what not every server has, such as keys and traffic.
     """
     app = FastAPIOffline(
         docs_url="/docs",
@@ -72,6 +82,8 @@ def control_app(
     app.include_router(oip_routes.router(status, regions))
     app.include_router(shared_memory_routes.router(regions))
     app.include_router(user_routes.router(status))
+    for router in further:
+        app.include_router(router)
     _add_inference(app, inference)
     _add_errors(app)
     _describe_errors(app)
@@ -152,8 +164,11 @@ def _describe_errors(app: FastAPI) -> None:
                     "required": ["error", "code", "request_id"],
                     "properties": {"error": text, "code": text, "request_id": text},
                 }
-            }
+            },
+            # So the page of the API asks for a key; where none are used, none is needed.
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         }
+        schema["security"] = [{"key": []}, {}]
         for operations in schema["paths"].values():
             for operation in operations.values():
                 operation["responses"].pop("422", None)

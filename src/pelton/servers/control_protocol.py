@@ -27,6 +27,9 @@ _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 CHUNK_FRAMING_BYTES = 16
 """What the framing of one chunk may take on average: its size in hexadecimal and line ends."""
 
+USUAL_CHUNK_BYTES = 4096
+"""Senders of large bodies make chunks at least this large, so their number is bounded by it."""
+
 
 class Owner(Protocol):
     """The gate's side, as this protocol sees it."""
@@ -45,6 +48,10 @@ class Owner(Protocol):
 
     def control_refused(self, error: PeltonError) -> None:
         """The request breaks a limit or the protocol."""
+
+    def answers_early(self) -> bool:
+        """Return whether an answer ends the connection now, since the rest will not be read."""
+        ...
 
 
 @dataclass(slots=True)
@@ -87,7 +94,6 @@ class ControlProtocol(HttpToolsProtocol):
         self,
         owner: Owner,
         limits: ConnectionLimits,
-        max_body_bytes: int,
         config: Config,
         server_state: ServerState,
     ) -> None:
@@ -95,7 +101,7 @@ class ControlProtocol(HttpToolsProtocol):
         self._application, self.app = self.app, self._run
         self._owner = owner
         self._limits = limits
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = self._max_chunks = 0
         self._received = _Received()
         self._refusal: PeltonError | None = None
         self._charge: Charge | None = None
@@ -105,15 +111,18 @@ class ControlProtocol(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", _Borrowed(transport, self._owner)))
         self.connections.discard(self)
 
-    def begin(self, head: bytes, origin: Origin, charge: Charge) -> None:
+    def begin(self, head: bytes, origin: Origin, charge: Charge, max_body_bytes: int) -> None:
         """Take the head of the next request.
 
         Args:
             head: the head, with its empty line.
             origin: where it came from.
             charge: for the body; it ends when the application is done with the request.
+            max_body_bytes: size of the body.
         """
         self._received = _Received()
+        self._max_body_bytes = max_body_bytes
+        self._max_chunks = max(self._limits.max_chunks, max_body_bytes // USUAL_CHUNK_BYTES)
         self._refusal = None
         self._charge = charge
         self.app_state["origin"] = origin
@@ -124,8 +133,16 @@ class ControlProtocol(HttpToolsProtocol):
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         charge = self._charge
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start" and self._owner.answers_early():
+                # Else a client would send its next request on a connection that is closed.
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
         try:
-            await self._application(scope, receive, send)
+            await self._application(scope, receive, told)
         finally:
             if charge is not None:
                 charge.end()
@@ -135,7 +152,7 @@ class ControlProtocol(HttpToolsProtocol):
         received = self._received
         received.all_bytes += len(data)
         super().data_received(data)
-        most = 2 * self._limits.max_head_bytes + CHUNK_FRAMING_BYTES * self._limits.max_chunks
+        most = 2 * self._limits.max_head_bytes + CHUNK_FRAMING_BYTES * self._max_chunks
         if received.all_bytes - received.body_bytes > most and not received.body_complete:
             self._owner.control_refused(
                 InvalidRequest("too much around the chunks of the body", Code.TOO_LARGE)
@@ -168,8 +185,8 @@ class ControlProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Count chunks: each costs work, however small it is."""
         self._received.chunks += 1
-        if self._received.chunks > self._limits.max_chunks:
-            self._refuse(f"more than {self._limits.max_chunks} chunks", Code.TOO_LARGE)
+        if self._received.chunks > self._max_chunks:
+            self._refuse(f"more than {self._max_chunks} chunks", Code.TOO_LARGE)
 
     def on_body(self, body: bytes) -> None:
         """Count bytes as they arrive."""

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pelton.errors import PeltonError
+from pelton.servers.body_bounds import SLOWEST_UPLOAD_BYTES_PER_S, BodyBound
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.gateway import Gateway
+from pelton.servers.http_head import RequestHead
 from pelton.servers.memory_budget import SMALL_BYTES, Charge
 from pelton.servers.origin import Origin
 from pelton.servers.refusals import no_memory, too_slow
@@ -76,6 +78,8 @@ class ControlSide:
         self._left = 0.0  # bytes of the request that are still to come; chunked: infinity
         self._charge = Charge(gateway.budget, 0)
         self._asked_bytes = 0  # for which this side stands in line
+        self._bound = BodyBound(0, 0)
+        self._begun_s = 0.0
         self._writing_paused = False
 
     @property
@@ -85,18 +89,20 @@ class ControlSide:
 
     # -- what the gate calls -------------------------------------------------------------------
 
-    def lend(self, raw_head: bytes, length: int | None, origin: Origin) -> None:
+    def lend(self, raw_head: bytes, head: RequestHead, origin: Origin) -> None:
         """Have a request answered.
 
         Args:
             raw_head: its head, with the empty line.
-            length: bytes of its body, which are charged already; None if it is chunked.
+            head: the same, read; what `Gateway.charge_of` says of it is charged already.
             origin: where it came from.
         """
-        self._left = math.inf if length is None else length
-        self._charge = Charge(self._gateway.budget, length or 0)
-        self._gate.deadline_s = self._now() + self._gateway.limits.body_timeout_s
-        self._protocol.begin(raw_head, origin, self._charge)
+        self._left = math.inf if head.content_length is None else head.content_length
+        self._bound = self._gateway.bounds.of(head)
+        self._charge = Charge(self._gateway.budget, self._gateway.charge_of(head))
+        self._begun_s = self._now()
+        self._gate.deadline_s = self._begun_s + self._gateway.limits.body_timeout_s
+        self._protocol.begin(raw_head, origin, self._charge, self._bound.max_bytes)
         if self._gateway.closing:
             self._protocol.shutdown()
         if self._waiting and self._left:
@@ -105,7 +111,11 @@ class ControlSide:
     def feed(self) -> None:
         """Pass on what has come of the request, if there is memory for all that may come."""
         size = int(min(self._left, len(self._waiting)))
-        if self._asked_bytes or (self._left == math.inf and not self._has_memory(size)):
+        if self._asked_bytes:
+            return
+        if self._bound.is_upload:
+            self._time_upload()
+        elif self._left == math.inf and not self._has_memory(size):
             return
         part = bytes(self._waiting[:size])
         del self._waiting[:size]
@@ -186,9 +196,20 @@ class ControlSide:
         self._time_answer()
 
     def control_done(self) -> None:
-        """The control side has answered; the connection comes back once the body is in."""
-        if self._gate.is_lent() and not self._left:
+        """The control side has answered; the connection comes back once the body is in.
+
+        It ends where that is the body of an upload, which may be gigabytes that nobody wants.
+        """
+        if not self._gate.is_lent():
+            return
+        if not self._left:
             self._gate.control_done()
+        elif self.answers_early():
+            self._gate.linger()
+
+    def answers_early(self) -> bool:
+        """Return whether an answer ends the connection now, since the rest will not be read."""
+        return self._bound.is_upload and self._left > 0
 
     def control_closes(self) -> None:
         """The control side gives its last answer, or breaks it off."""
@@ -205,6 +226,12 @@ class ControlSide:
             self._gate.linger()
         else:
             self._gate.refuse(error)
+
+    def _time_upload(self) -> None:
+        """Give an upload more time for what has come of it, so that it has to go on."""
+        earned_s = self._protocol.body_bytes / SLOWEST_UPLOAD_BYTES_PER_S
+        body_s = self._gateway.limits.body_timeout_s
+        self._gate.deadline_s = self._begun_s + body_s + earned_s
 
     def _leave_line(self) -> None:
         self._asked_bytes = 0

@@ -8,17 +8,21 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.server import ServerState
 
+from pelton.servers.admitted_only import AdmittedOnly
+from pelton.servers.certificates import Certificates
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.gateway import Gateway
+from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
-from pelton.servers.listening import UnixListener, is_same_user
+from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
 
 logger = logging.getLogger("pelton.server")
@@ -34,6 +38,25 @@ class Drainable(Protocol):
         ...
 
 
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What else is done at the ends of the server's life, on the event loop.
+
+    Attributes:
+        ready: once requests are answered.
+        opening: before the first request.
+        closing: after the last request.
+    """
+
+    ready: Callable[[], None]
+    opening: Callable[[], Awaitable[None]] = _nothing
+    closing: Callable[[], Awaitable[None]] = _nothing
+
+
 LAST_WRITES_S = 2
 """For the answers of what was drained to reach their clients."""
 
@@ -47,27 +70,40 @@ class Host(uvicorn.Server):
         gateway: Gateway,
         engine: Drainable,
         times: ShutdownTimes,
-        on_ready: Callable[[], None],
+        hooks: Hooks,
+        certificates: Certificates | None = None,
     ) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._engine = engine
         self._times = times
-        self._on_ready = on_ready
+        self._hooks = hooks
+        self._certificates = certificates
+        self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the doors, and say so."""
-        every = sockets or []
-        unix = [each for each in every if isinstance(each, UnixListener)]
-        await super().startup([each for each in every if each not in unix])
-        # uvicorn would serve it too, but as one of TCP, which has no neighbours of the same user.
+        await self._hooks.opening()
+        await super().startup([])
+        # uvicorn would serve all of them alike, but nobody on TCP is a process of the same user,
+        # and nobody on the Unix socket needs TLS.
+        self.servers += [await self._open(each) for each in sockets or []]
+        if self._certificates is not None:
+            self._watching = asyncio.get_running_loop().create_task(self._certificates.watch())
+        self._hooks.ready()
+
+    async def _open(self, listener: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        for each in unix:
-            local = functools.partial(
-                make_gate, self._gateway, self.config, self.server_state, is_same_user
-            )
-            self.servers.append(await loop.create_unix_server(local, sock=each))
-        self._on_ready()
+        gate = functools.partial(make_gate, self._gateway, self.config, self.server_state)
+        if isinstance(listener, UnixListener):
+            local = functools.partial(gate, is_same_user)
+            return await loop.create_unix_server(local, sock=listener, backlog=BACKLOG)
+        strangers = functools.partial(gate, lambda _transport: False)
+        if self._certificates is None:
+            return await loop.create_server(strangers, sock=listener, backlog=BACKLOG)
+        context = self._certificates.context
+        hands = functools.partial(Handshake, self._gateway, self.server_state, context, strangers)
+        return await loop.create_server(hands, sock=listener, backlog=BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in an orderly way at the first signal, at once at the second."""
@@ -93,7 +129,11 @@ class Host(uvicorn.Server):
         for each in sockets or []:
             if isinstance(each, UnixListener):
                 each.remove()
+        if self._watching is not None:
+            self._watching.cancel()
         await super().shutdown(sockets)
+        await self._hooks.closing()
+        await self._gateway.access.close()
 
 
 def make_gate(
@@ -112,7 +152,7 @@ def make_gate(
     """
 
     def control(owner: Owner) -> ControlProtocol:
-        return ControlProtocol(owner, gateway.limits, gateway.max_body_bytes, config, state)
+        return ControlProtocol(owner, gateway.limits, config, state)
 
     return HttpGate(gateway, state, control, is_same_user, asyncio.get_running_loop())
 
@@ -122,7 +162,8 @@ def make_host(
     gateway: Gateway,
     engine: Drainable,
     times: ShutdownTimes,
-    on_ready: Callable[[], None],
+    hooks: Hooks,
+    certificates: Certificates | None = None,
 ) -> Host:
     """Put gate and control application together on a uvicorn server.
 
@@ -131,16 +172,12 @@ def make_host(
         gateway: what the connections share.
         engine: what has to be drained at the end.
         times: how the server ends.
-        on_ready: called when requests are answered.
+        hooks: what else is done when the server begins and ends.
+        certificates: by which TCP is served with TLS; None for plain TCP.
     """
-
-    def over_tcp(**of_uvicorn: Any) -> HttpGate:
-        config, state = of_uvicorn["config"], of_uvicorn["server_state"]
-        return make_gate(gateway, config, state, lambda _transport: False)
-
     config = uvicorn.Config(
-        app,
-        http=over_tcp,  # type: ignore[arg-type]
+        AdmittedOnly(app, gateway.access.shared_limit, gateway.refused),
+        http="httptools",
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -150,4 +187,4 @@ def make_host(
         proxy_headers=False,
         timeout_graceful_shutdown=LAST_WRITES_S,
     )
-    return Host(config, gateway, engine, times, on_ready)
+    return Host(config, gateway, engine, times, hooks, certificates)

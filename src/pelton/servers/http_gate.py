@@ -13,9 +13,6 @@ Where the bytes of a connection go, request by request:
 The gate keeps the limits that uvicorn has not: size and time of head and body, memory, number of
 connections, strict framing. It stays the transport's protocol and passes bytes on, so it sees
 every byte and knows where each request ends.
-
-Between kernel and model nothing is copied of a large body; a small one that arrives with its
-head is copied once.
 """
 
 from __future__ import annotations
@@ -31,22 +28,19 @@ from uvicorn.server import ServerState
 
 from pelton.engine import eager
 from pelton.errors import PeltonError
-from pelton.servers.answer_writer import PROBE_S, AnswerWriter
+from pelton.servers.answer_writer import GOODBYE_S, LINGER_S, PROBE_S, AnswerWriter
 from pelton.servers.control_protocol import ControlProtocol, Owner
 from pelton.servers.control_side import ControlSide
+from pelton.servers.entrance import Entrance
 from pelton.servers.gate_states import GateState
 from pelton.servers.gateway import Gateway
 from pelton.servers.http_head import RequestHead, cut_head, has_begun
+from pelton.servers.incoming_body import SPARE_BYTES, IncomingBody
 from pelton.servers.inference_call import InferenceCall
 from pelton.servers.origin import Origin
-from pelton.servers.refusals import body_too_large, no_memory, too_many_connections, too_slow
-from pelton.servers.replies import error_reply, new_request_id
+from pelton.servers.refusals import no_memory, too_many_connections, too_slow
 
 HEAD, QUEUED, BODY, BUSY, SENDING, CONTROL, LINGERING, CLOSED = GateState
-
-_SPARE_BYTES = 1  # read beyond a body: a read that does not fill its buffer was the last
-
-LINGER_S = 2.0  # how long a refused client is listened to: it reads why before the reset
 
 
 class HttpGate(asyncio.BufferedProtocol):
@@ -72,18 +66,17 @@ class HttpGate(asyncio.BufferedProtocol):
         self._make_control = make_control
         self._control: ControlSide | None = None
         self._is_same_user = is_same_user
-        self._same_user = False
         self._now: Callable[[], float] = loop.time
         self._transport: asyncio.Transport
         self._writer: AnswerWriter
+        self._entrance: Entrance
         self._state = HEAD
         self._waiting = bytearray()  # received and not yet looked at
         self._read_s = self._arrived_s = 0.0  # when the last, and the first, of it came
         self._origin: Origin
         self._head: RequestHead
         self._raw_head = b""
-        self._body = memoryview(b"")
-        self._filled = 0
+        self._body = IncomingBody()
         self._task: asyncio.Task[None] | None = None
         self._mid_head = False
         self._keep_alive = True
@@ -93,33 +86,34 @@ class HttpGate(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take in a new connection, unless there are too many."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        self._writer = AnswerWriter(self._transport, self._gateway.budget, self._server_state)
+        self._writer = AnswerWriter(self._transport, self._gateway, self._server_state)
+        self._writer.bound_buffer()
         if not self._gateway.connections.admit(self):
-            self._tell(too_many_connections())
+            self._writer.tell(too_many_connections())
             self._state = CLOSED  # it may still be read from before it is
             self._transport.close()
             return
-        self._same_user = self._is_same_user(transport)
+        same_user = self._is_same_user(transport)
+        self._entrance = Entrance(self._gateway.access, transport, same_user)
         self._register.add(self)
         self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes go: into the body's block, or to the scratch memory."""
         if self._state is BODY:
-            return self._body[self._filled :]
+            return self._body.room()
         return self._gateway.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes that have arrived where `get_buffer` said."""
         if self._state is BODY:
-            self._filled += nbytes
-            beyond = self._filled - len(self._body) + _SPARE_BYTES
-            if beyond >= 0:
-                end = len(self._body) - _SPARE_BYTES
+            if self._body.received(nbytes):
+                body, beyond = self._body.take()
                 if beyond:
                     self._read_s = self._arrived_s = time.monotonic()
-                    self._waiting += self._body[end : self._filled]
-                self._answer(self._body[:end], 0)
+                    self._waiting += beyond
+                del beyond  # which would keep the block while the model runs
+                self._answer(body, 0)
                 self._advance()
             return
         self._read_s = time.monotonic()
@@ -151,7 +145,7 @@ class HttpGate(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything; a request that is being answered is cancelled."""
         self._state, self.deadline_s = CLOSED, math.inf
-        self._body = memoryview(b"")
+        self._body.drop()
         self._gateway.connections.leave(self)
         self._gateway.budget.leave(self)
         self._register.discard(self)
@@ -190,7 +184,7 @@ class HttpGate(asyncio.BufferedProtocol):
         elif self._state is CONTROL and self._control is not None:
             self._control.expire()
         elif self._state is HEAD and not self._mid_head:
-            self._close()
+            self._close(GOODBYE_S)
         else:
             self.refuse(too_slow("head" if self._state is HEAD else "body"))
 
@@ -208,7 +202,7 @@ class HttpGate(asyncio.BufferedProtocol):
         """The server is ending: close now if idle, else after the answer."""
         self._keep_alive = False
         if self._state is HEAD and not self._mid_head:
-            self._close()
+            self._close(GOODBYE_S)
         elif self._state is CONTROL and self._control is not None:
             self._control.shutdown()
 
@@ -233,13 +227,16 @@ class HttpGate(asyncio.BufferedProtocol):
     def _take_whole(self, data: bytes) -> bool:
         """Answer an inference that came in one piece: the short cut of small requests."""
         head, body = self._gateway.heads.whole(data)
-        if head is None or head.call is None or len(body) > self._gateway.max_body_bytes:
+        fits = len(body) <= self._gateway.max_body_bytes
+        if head is None or head.call is None or not (fits and self._gateway.budget.take(len(body))):
             return False
-        taken = self._gateway.budget.take(len(body))
-        if taken:
+        try:
             self._open(head)
-            self._answer(body, len(body))
-        return taken
+        except PeltonError:
+            self._gateway.budget.give_back(len(body))
+            return False  # and the long way says why
+        self._answer(body, len(body))
+        return True
 
     def _take_request(self) -> bool:
         """Take one request off the waiting bytes; False if its head is not complete."""
@@ -250,22 +247,34 @@ class HttpGate(asyncio.BufferedProtocol):
                 self._gateway.connections.busy(self)
                 self.deadline_s = self._now() + self._gateway.limits.head_timeout_s
             return False
-        self._open(self._gateway.heads.read(raw))
-        length = self._head.content_length
-        if length is not None and length > self._gateway.max_body_bytes:
-            raise body_too_large(length, self._gateway.max_body_bytes)
-        if length and not self._gateway.budget.take(length):
-            self._stand_in_line(raw, length)
+        head = self._gateway.heads.read(raw)
+        try:
+            self._open(head)
+        except PeltonError as refusal:
+            return self._turn_away(head, refusal)
+        charged = self._gateway.charge_of(head)
+        if charged and not self._gateway.budget.take(charged):
+            self._stand_in_line(raw, charged)
         else:
             self._begin(raw)
         return True
 
     def _open(self, head: RequestHead) -> None:
         self._head = head
-        self._origin = Origin(self._arrived_s, self._same_user)
-        self._arrived_s = self._read_s  # of the next request, if it is there already
         self._gateway.connections.busy(self)
         self._keep_alive = head.keep_alive and not self._gateway.closing
+        arrived_s, self._arrived_s = self._arrived_s, self._read_s  # the next may be there already
+        self._origin = self._entrance.admit(head, arrived_s)
+
+    def _turn_away(self, head: RequestHead, refusal: PeltonError) -> bool:
+        """Refuse a request; the connection goes on if all of it is here."""
+        length = head.content_length
+        if length is None or len(self._waiting) < length or head.method == "HEAD":
+            raise refusal
+        del self._waiting[:length]
+        self._writer.tell(refusal, self._keep_alive, head.headers.get("x-request-id"))
+        self._answered()
+        return True
 
     def _stand_in_line(self, raw: bytes, length: int) -> None:
         """Do not read on before there is memory; the body's own time begins then."""
@@ -286,7 +295,7 @@ class HttpGate(asyncio.BufferedProtocol):
                 self, self._gateway, self._transport, self._waiting, self._make_control
             )
         self._state = CONTROL
-        self._control.lend(raw_head, length, self._origin)
+        self._control.lend(raw_head, self._head, self._origin)
 
     def _begin_body(self, length: int) -> None:
         """Answer at once if the body came with its head, else receive it into a block."""
@@ -300,9 +309,8 @@ class HttpGate(asyncio.BufferedProtocol):
             self._writer.ask_for_body()
         call = cast("InferenceCall", self._head.call)
         freed = functools.partial(self._gateway.budget.freed, length)
-        self._body = self._gateway.pool.take(length + _SPARE_BYTES, call.header_bytes or 0, freed)
-        self._filled = len(waiting)
-        self._body[: self._filled] = waiting
+        block = self._gateway.pool.take(length + SPARE_BYTES, call.header_bytes or 0, freed)
+        self._body.begin(block, waiting)
         waiting.clear()
         self.deadline_s = self._now() + self._gateway.limits.body_timeout_s
         self._state = BODY
@@ -310,7 +318,6 @@ class HttpGate(asyncio.BufferedProtocol):
     def _answer(self, body: memoryview, charged: int) -> None:
         """Have the door answer; `charged` goes back after it, unless the body's block says when."""
         self._state = BUSY
-        self._body = memoryview(b"")
         self.deadline_s = math.inf
         self._task = eager.start(self._answer_and_send(body, charged))
 
@@ -339,14 +346,14 @@ class HttpGate(asyncio.BufferedProtocol):
         else:
             self._next_request()
 
-    def _close(self) -> None:
+    def _close(self, patience_s: float | None = None) -> None:
         """Close once the client has taken what is written; it has a limited time for that."""
-        self._await_client()
+        self._await_client(patience_s)
         self._transport.close()
 
-    def _await_client(self) -> None:
+    def _await_client(self, patience_s: float | None = None) -> None:
         self._state = SENDING
-        self.deadline_s = self._now() + self._gateway.limits.send_timeout_s
+        self.deadline_s = self._now() + (patience_s or self._gateway.limits.send_timeout_s)
 
     def _next_request(self) -> None:
         self._state = HEAD
@@ -363,26 +370,19 @@ class HttpGate(asyncio.BufferedProtocol):
         overtake the answer; so what comes is read and thrown away for a while.
         """
         if not self._transport.is_closing():
-            self._tell(error)
+            self._writer.tell(error)
         self.linger()
 
     def linger(self) -> None:
         """Say no more, and close once the client has had time to read what was said."""
         self._state = LINGERING
-        self._body = memoryview(b"")
+        self._body.drop()
         self._waiting.clear()
         self._gateway.budget.leave(self)
         self.deadline_s = self._now() + LINGER_S
-        if self._transport.is_closing():
-            return
-        self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-    def _tell(self, error: PeltonError) -> None:
-        self._writer.write(error_reply(error, new_request_id()), False)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._writer.end()
 
     # -- what the control side calls -----------------------------------------------------------
 

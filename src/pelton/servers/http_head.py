@@ -15,6 +15,7 @@ import httptools
 
 from pelton.errors import Code, InvalidRequest
 from pelton.servers.inference_call import (
+    SIGNATURE,
     Headers,
     InferenceCall,
     inference_target,
@@ -132,7 +133,7 @@ class HeadReader:
         head = self._memo.get(raw)
         if head is None:
             head = _checked_head(_parse(raw, self._max_headers))
-            if len(raw) <= MEMO_HEAD_BYTES:
+            if len(raw) <= MEMO_HEAD_BYTES and SIGNATURE not in head.headers:
                 if len(self._memo) >= MEMO_ENTRIES:
                     self._memo.clear()
                 self._memo[raw] = head
@@ -218,15 +219,16 @@ def _checked_head(fields: _Fields) -> RequestHead:
         content_length=length,
         takes_interim=fields.version == "1.1",
         expects_continue=fields.version == "1.1" and _has_token(values, b"expect", b"100-continue"),
-        call=_direct_call(path, query, headers) if plain else None,
+        call=_direct_call(fields.target.decode("latin-1"), headers) if plain else None,
     )
 
 
-def _direct_call(path: str, query: str, headers: Headers) -> InferenceCall | None:
+def _direct_call(raw_target: str, headers: Headers) -> InferenceCall | None:
     if "content-encoding" in headers or wants_compression(headers):
         return None
+    path, _, query = raw_target.partition("?")
     target = inference_target(path, query)
-    return read_call(target, headers) if target is not None else None
+    return read_call(target, headers, raw_target) if target is not None else None
 
 
 def _check_host(hosts: list[bytes], version: str) -> None:

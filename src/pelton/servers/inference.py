@@ -8,8 +8,6 @@ and the same errors.
 from __future__ import annotations
 
 import functools
-import logging
-import math
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -18,28 +16,38 @@ import numpy as np
 
 from pelton.clock import Clock
 from pelton.engine.workers import Workers
-from pelton.errors import Code, DeadlineExceeded, ModelFailed, PeltonError
+from pelton.errors import Code, PeltonError
 from pelton.messages import InferRequest, InferResponse, Value
-from pelton.servers.inference_call import InferenceCall
+from pelton.servers.inference_call import InferenceCall, deadline_of
 from pelton.servers.model_choice import chosen_model
 from pelton.servers.origin import Origin
-from pelton.servers.replies import JSON, Reply, error_reply, new_request_id, retry_headers
+from pelton.servers.replies import JSON, Reply, error_reply, new_request_id
 from pelton.servers.shared_regions import SharedRegions
 from pelton.servers.stopwatch import Stopwatch
-from pelton.servers.user_formats import Format, format_of
+from pelton.servers.trusted_objects import TrustedObjects
+from pelton.servers.user_formats import format_of
+from pelton.servers.user_replies import (
+    Headers,
+    answered_by,
+    encoded,
+    headers_of,
+    log_failure,
+    told,
+)
 from pelton.specs import ModelMetadata
+from pelton.trusted.verification import TrustedGate
 from pelton.wire import oip_request, oip_response
 from pelton.wire.limits import Limits
-from pelton.wire.plain import error_value, reply_value, to_inputs
-from pelton.wire.status import http_status
-
-logger = logging.getLogger("pelton.inference")
+from pelton.wire.plain import reply_value, to_inputs
 
 QUICK_BYTES = 16 * 1024
 """Up to so much that costs time for each element is read or written on the event loop."""
 
 CODEC_THREADS = 2
 """They share the interpreter lock, so more would not be faster, but one could be hogged."""
+
+NOBODY_TRUSTED = TrustedGate(None, 0.0)
+"""Takes no objects but data, from nobody."""
 
 
 class Engine(Protocol):
@@ -61,6 +69,7 @@ class InferenceDoor:
         default_model: str | None,
         regions: SharedRegions,
         clock: Clock = time.monotonic,
+        trusted: TrustedGate = NOBODY_TRUSTED,
     ) -> None:
         """Make the door.
 
@@ -70,12 +79,14 @@ class InferenceDoor:
             default_model: answers at `/infer` where no model is named.
             regions: shared memory of clients.
             clock: the one on which requests arrive and deadlines are set.
+            trusted: says whose objects are taken.
         """
         self._engine = engine
         self._limits = limits
         self._default_model = default_model
         self._regions = regions
         self._clock = clock
+        self._trusted = TrustedObjects(engine, trusted, default_model, clock)
         # Long decoding and encoding goes here, where it does not hold up other connections.
         self._threads = Workers(CODEC_THREADS, "codec")
 
@@ -89,6 +100,8 @@ class InferenceDoor:
         """
         log_id = call.request_id or new_request_id()
         try:
+            if call.signed is not None:
+                return await self._trusted.answer(call, call.signed, body, origin, log_id)
             if call.at_infer:
                 return await self._users(call, body, origin, log_id)
             return await self._oip(call, body, origin, log_id)
@@ -105,7 +118,7 @@ class InferenceDoor:
     ) -> Reply:
         name = call.model or ""
         try:
-            deadline_s = self._deadline_of(call, origin)
+            deadline_s = deadline_of(call, origin, self._clock)
             metadata = self._engine.metadata(name, call.version)
             header_bytes = call.header_bytes
             json_bytes = len(body) if header_bytes is None else header_bytes
@@ -119,8 +132,11 @@ class InferenceDoor:
         except PeltonError as error:
             self._engine.refused(name, error.code)
             raise
+        request.model = name
         request.version = call.version
         request.log_id = log_id
+        request.key = call.key
+        request.tenant = origin.caller.tenant
         if deadline_s < request.deadline_s:
             request.deadline_s = deadline_s
         watch = Stopwatch(self._clock, origin) if call.timing or plan.timing else None
@@ -129,13 +145,14 @@ class InferenceDoor:
         if watch is not None:
             watch.computed(response.timing)
             told_last = watch.parameters if plan.timing else None
+        metadata = response.metadata or metadata  # of the version that answered
         if plan.all_binary or _is_small(response.outputs):
             encoded = oip_response.encode_response(response, plan, metadata, told_last)
         else:
             encoded = await self._threads.run(
                 oip_response.encode_response, response, plan, metadata, told_last
             )
-        extra = _digest_header(response) if response.digest else ()
+        extra = headers_of(response)
         if watch is not None and call.timing:
             extra = (*extra, watch.header())
         if encoded.header_bytes is None:
@@ -147,7 +164,7 @@ class InferenceDoor:
         self, call: InferenceCall, body: memoryview, origin: Origin, log_id: str
     ) -> Reply:
         try:
-            deadline_s = self._deadline_of(call, origin)
+            deadline_s = deadline_of(call, origin, self._clock)
             form = format_of(call.content_type)
             quick = form.is_quick(body)
             if quick:
@@ -158,30 +175,27 @@ class InferenceDoor:
             self._engine.refused("", error.code)
             raise
         status = 200
-        extra: tuple[tuple[str, str], ...] = ()
+        extra: Headers = ()
         watch = None
         try:
             request = await self._users_request(call, value, quick)
             request.log_id = log_id
+            request.key = call.key
+            request.tenant = origin.caller.tenant
             request.deadline_s = deadline_s
             watch = Stopwatch(self._clock, origin) if call.timing else None
             response = await self._engine.infer(request)
             if watch is not None:
                 watch.computed(response.timing)
-            extra = _digest_header(response) if response.digest else ()
-            said, quick = reply_value(response), _is_small(response.outputs)
+            extra = answered_by(response.model, response.version) + headers_of(response)
+            quick = _is_small(response.outputs)
+            said: object = reply_value(response)
         except PeltonError as error:
-            _log_failure(error, log_id)
-            said = error_value(error.message) | {
-                "error": error.message,
-                "code": str(error.code),
-                "request_id": log_id,
-            }
-            status, extra, watch = http_status(error.code), retry_headers(error), None
+            (said, status, extra), watch = told(error, log_id), None
         if quick or form.writes_views:
-            reply = _encoded(form, said, style, status, extra)
+            reply = encoded(form, said, style, status, extra)
         else:
-            reply = await self._threads.run(_encoded, form, said, style, status, extra)
+            reply = await self._threads.run(encoded, form, said, style, status, extra)
         if watch is not None:
             reply.headers = (*reply.headers, watch.header())
         return reply
@@ -189,7 +203,7 @@ class InferenceDoor:
     async def _users_request(self, call: InferenceCall, value: Value, quick: bool) -> InferRequest:
         name = ""
         try:
-            name = chosen_model(call.model, self._default_model, self._engine.names())
+            name = call.model or chosen_model(None, self._default_model, self._engine.names())
             metadata = self._engine.metadata(name)
             if quick or metadata.takes_objects:
                 return InferRequest(name, to_inputs(value, metadata))
@@ -198,24 +212,6 @@ class InferenceDoor:
             self._engine.refused(name, error.code)
             raise
 
-    def _deadline_of(self, call: InferenceCall, origin: Origin) -> float:
-        """Return when the answer is of no use any more, on the clock; infinity for never.
-
-        Raises:
-            InvalidRequest: what is wrong with the head.
-            DeadlineExceeded: it is that late already.
-        """
-        if call.wrong is not None:
-            raise call.wrong.with_traceback(None)
-        deadline_s = origin.arrived_s + call.timeout_s
-        if deadline_s != math.inf and deadline_s <= self._clock():
-            raise DeadlineExceeded("the time that the request allowed was over before it was read")
-        return deadline_s
-
-
-def _digest_header(response: InferResponse) -> tuple[tuple[str, str], ...]:
-    return (("x-pelton-digest", response.digest),)
-
 
 @functools.lru_cache(maxsize=256)
 def _header_length(header_bytes: int) -> tuple[str, str]:
@@ -223,13 +219,8 @@ def _header_length(header_bytes: int) -> tuple[str, str]:
 
 
 def _refusal(error: PeltonError, log_id: str) -> Reply:
-    _log_failure(error, log_id)
+    log_failure(error, log_id)
     return error_reply(error, log_id)
-
-
-def _log_failure(error: PeltonError, told: str) -> None:
-    if error.code in (Code.MODEL_FAILED, Code.INTERNAL):
-        logger.error("request %s: %s", told, error.message, exc_info=error.__cause__)
 
 
 def _has_bytes(metadata: ModelMetadata, size: int) -> bool:
@@ -248,13 +239,3 @@ def _is_small(outputs: Mapping[str, Value]) -> bool:
         elif isinstance(value, dict | list | tuple | str | bytes):
             return False
     return size <= QUICK_BYTES
-
-
-def _encoded(
-    form: Format, said: object, style: object, status: int, extra: tuple[tuple[str, str], ...]
-) -> Reply:
-    try:
-        chunks = form.encode(said, style)
-    except TypeError as error:
-        raise ModelFailed(f"the model's output cannot be sent: {error}") from error
-    return Reply(status, form.media_type, chunks, sum(map(len, chunks)), extra)

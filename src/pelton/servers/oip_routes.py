@@ -16,7 +16,13 @@ from pelton.servers.status import ServerStatus
 from pelton.specs import ModelMetadata, TensorSpec
 from pelton.wire import strict_json
 
-EXTENSIONS = ["binary_tensor_data", "classification", "parameters", "model_configuration"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "model_configuration",
+    "model_repository",
+]
 
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
@@ -66,13 +72,13 @@ def _add_server(routes: APIRouter, status: ServerStatus, regions: SharedRegions)
 def _add_metadata(routes: APIRouter, status: ServerStatus) -> None:
     @routes.get("/models", summary="All served models")
     async def models() -> Response:
-        rows = [_row(each, status.model_ready(each.name)) for each in status.models()]
-        return _json(200, {"models": rows})
+        return _json(200, {"models": [_row(each, status) for each in status.models()]})
 
     @routes.get("/models/{model}", summary="Inputs and outputs of a model")
     @routes.get("/models/{model}/versions/{version}", include_in_schema=False)
     async def model_metadata(model: str, version: str | None = None) -> Response:
-        return _json(200, _metadata(status.metadata(model, version)))
+        metadata = status.metadata(model, version)
+        return _json(200, _metadata(metadata, status.versions(metadata.name)))
 
     @routes.get("/models/{model}/config", summary="Configuration of a model")
     @routes.get("/models/{model}/versions/{version}/config", include_in_schema=False)
@@ -84,19 +90,22 @@ def _json(status: int, value: object) -> Response:
     return Response(strict_json.dumps(value), status, media_type=JSON)
 
 
-def _metadata(metadata: ModelMetadata) -> dict[str, Any]:
+def _metadata(metadata: ModelMetadata, versions: list[str]) -> dict[str, Any]:
     return {
         "name": metadata.name,
-        "versions": [metadata.version],
+        "versions": versions,
         "platform": metadata.platform,
         "inputs": [_tensor(spec) for spec in metadata.inputs],
         "outputs": [_tensor(spec) for spec in metadata.outputs],
     }
 
 
-def _row(metadata: ModelMetadata, is_ready: bool) -> dict[str, Any]:
-    state = "READY" if is_ready else "UNAVAILABLE"
-    return _metadata(metadata) | {"state": state, "device": metadata.device}
+def _row(metadata: ModelMetadata, status: ServerStatus) -> dict[str, Any]:
+    state = "READY" if status.model_ready(metadata.name) else "UNAVAILABLE"
+    return _metadata(metadata, status.versions(metadata.name)) | {
+        "state": state,
+        "device": metadata.device,
+    }
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
@@ -104,17 +113,20 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _config(metadata: ModelMetadata) -> dict[str, Any]:
+    """Return a model's configuration; where there are batches, dims leave out the axis of rows."""
+    specs = (*metadata.inputs, *metadata.outputs)
+    batched = all(spec.shape and spec.shape[0] == -1 for spec in specs) and bool(specs)
+    rows = metadata.max_batch_rows if batched else 0
     return {
         "name": metadata.name,
         "platform": metadata.platform,
         "backend": metadata.platform.partition("_")[0],
-        "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": 0,
-        "input": [_config_tensor(spec) for spec in metadata.inputs],
-        "output": [_config_tensor(spec) for spec in metadata.outputs],
+        "max_batch_size": rows,
+        "input": [_config_tensor(spec, rows > 0) for spec in metadata.inputs],
+        "output": [_config_tensor(spec, rows > 0) for spec in metadata.outputs],
     }
 
 
-def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
+def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     data_type = _CONFIG_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}")
-    return {"name": spec.name, "data_type": data_type, "dims": list(spec.shape)}
+    return {"name": spec.name, "data_type": data_type, "dims": list(spec.shape[batched:])}

@@ -7,12 +7,16 @@ import os
 import re
 from dataclasses import dataclass
 
-from pelton.errors import PeltonError, Unavailable
+from pelton.access.keyring import CHALLENGE
+from pelton.access.keys import PREFIX
+from pelton.access.redaction import redacted
+from pelton.errors import Code, PeltonError, Unavailable
 from pelton.wire.status import error_body, http_status
 
 JSON = "application/json"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+_MAY_BE_SECRET = PREFIX.encode("ascii")
 _process = os.urandom(4).hex()
 _counter = itertools.count(1)
 
@@ -54,7 +58,16 @@ def new_request_id() -> str:
 def error_reply(error: PeltonError, of_request: str) -> Reply:
     """Answer with the one error body that every door has."""
     body = error_body(error, of_request)
-    return Reply(http_status(error.code), JSON, [body], len(body), retry_headers(error))
+    if _MAY_BE_SECRET in body:  # such as a key that somebody took for the name of a model
+        body = redacted(body.decode("ascii")).encode("ascii")
+    return Reply(http_status(error.code), JSON, [body], len(body), error_headers(error))
+
+
+def error_headers(error: PeltonError) -> tuple[tuple[str, str], ...]:
+    """Return the headers that belong to an error, whatever door tells it."""
+    if error.code is Code.UNAUTHENTICATED:
+        return (CHALLENGE,)
+    return retry_headers(error)
 
 
 def retry_headers(error: PeltonError) -> tuple[tuple[str, str], ...]:

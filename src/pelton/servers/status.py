@@ -17,6 +17,7 @@ class Facts(Protocol):
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata: ...  # noqa: D102
     def model_ready(self, name: str, version: str | None = None) -> bool: ...  # noqa: D102
     def names(self) -> list[str]: ...  # noqa: D102
+    def versions(self, name: str) -> list[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,15 @@ class ServerStatus:
         version: the server's version.
         statistics: returns the totals for `GET /stats`; the whole, or one model's.
         default_model: the model that answers where none is named, if there is one.
+        writable: tells whether what outlives the server can be changed now; None where nothing
+            is kept. Requests are answered either way, so it says nothing about being ready.
     """
 
     engine: Facts
     version: str
     statistics: Callable[[str | None], dict[str, Any]]
     default_model: str | None = None
+    writable: Callable[[], bool] | None = None
 
     @property
     def ready(self) -> bool:
@@ -56,6 +60,11 @@ class ServerStatus:
         """
         return self.engine.metadata(name, version)
 
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that can be asked for, ascending."""
+        return self.engine.versions(name)
+
     def models(self) -> list[ModelMetadata]:
-        """Return what each model says of itself, in the order of their names."""
-        return [self.engine.metadata(name) for name in self.engine.names()]
+        """Return what each model says of itself, in the order of their names; not its routes."""
+        named = ((name, self.engine.metadata(name)) for name in self.engine.names())
+        return [metadata for name, metadata in named if metadata.name == name]

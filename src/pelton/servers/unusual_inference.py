@@ -10,7 +10,13 @@ from starlette.requests import ClientDisconnect
 from pelton.errors import Code, InvalidRequest, PeltonError
 from pelton.servers.http_head import joined
 from pelton.servers.inference import InferenceDoor
-from pelton.servers.inference_call import Headers, inference_target, read_call, wants_compression
+from pelton.servers.inference_call import (
+    Headers,
+    inference_target,
+    read_call,
+    refuse_coding,
+    wants_compression,
+)
 from pelton.servers.replies import Reply, error_reply, request_id
 from pelton.wire.inflate import deflate, inflate
 from pelton.wire.limits import Limits
@@ -32,13 +38,15 @@ class UnusualInference:
         try:
             if target is None:
                 raise InvalidRequest("Not Found", Code.NOT_FOUND)
+            refuse_coding(headers)
             body = await self._body(request, headers)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except PeltonError as error:
             return as_response(error_reply(error, request_id(headers.get("x-request-id"))))
         origin = request.state.origin
-        reply = await self._door.answer(read_call(target, headers), memoryview(body), origin)
+        call = read_call(target, headers, _raw_target(request))
+        reply = await self._door.answer(call, memoryview(body), origin)
         coding = wants_compression(headers)
         return as_response(reply) if coding is None else await _compressed(reply, coding)
 
@@ -49,6 +57,12 @@ class UnusualInference:
         if coding == "identity":
             return received
         return await asyncio.to_thread(inflate, received, coding, self._limits.max_body_bytes)
+
+
+def _raw_target(request: Request) -> str:
+    path: str = request.scope["raw_path"].decode("latin-1")
+    query: str = request.scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
 async def _compressed(reply: Reply, coding: str) -> Response:

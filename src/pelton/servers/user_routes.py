@@ -49,6 +49,7 @@ def _json(code: int, value: object) -> Response:
 
 
 def _health(status: ServerStatus) -> dict[str, Any]:
+    state = {} if status.writable is None else {"state": {"writable": status.writable()}}
     return {
         "status": "healthy" if status.ready else "unavailable",
         "ready": status.ready,
@@ -58,7 +59,7 @@ def _health(status: ServerStatus) -> dict[str, Any]:
             {"name": model.name, "version": model.version, "device": model.device}
             for model in status.models()
         ],
-    }
+    } | state
 
 
 def _info(metadata: ModelMetadata) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class _Header:
 
     Attributes:
         limits: by which it was checked.
+        changeable: whether an input lies in memory of the client's own.
         fits: the model that it was compared with last, and fits.
     """
 
@@ -61,6 +62,7 @@ class _Header:
     outputs: tuple[str, ...]
     plan: ReplyPlan
     limits: Limits
+    changeable: bool
     fits: ModelMetadata | None = None
 
 
@@ -98,8 +100,7 @@ def decode_request(
     shared = regions is not None
     # What lies in shared memory leaves nothing in the body that differs from one to the next.
     remembered = (header_bytes is not None or shared) and len(head) <= REMEMBERED_HEADER_BYTES
-    read = _remembered_header if remembered else _read_header
-    header = read(head, len(tail), limits, shared)
+    header = (_remembered_header if remembered else _read_header)(head, len(tail), limits, shared)
     if header.fits is not metadata:
         _check_against_model(header, metadata)
     request = InferRequest(
@@ -111,6 +112,7 @@ def decode_request(
         dict(header.parameters) if header.parameters else header.parameters,
         arrived_s + header.timeout_s,
         header.priority,
+        changeable=header.changeable,
         form=header if remembered else None,
     )
     return request, header.plan if regions is None else _with_writers(header.plan, regions)
@@ -142,6 +144,7 @@ def _read_header(
         raise InvalidRequest('the parameter "timing" must be a boolean')
     timeout_us = _pop_count(parameters, "timeout", "of microseconds")
     outputs = _wanted_outputs(fields.get("outputs", []), binary, limits, shared)
+    inputs = read_tensors(fields["inputs"], "input", tail_bytes, limits, shared)
     return _Header(
         id=_text(fields, "id") or "",
         model_name=_text(fields, "model_name"),
@@ -149,10 +152,11 @@ def _read_header(
         timeout_s=timeout_us / 1e6 if timeout_us else math.inf,
         priority=_pop_count(parameters, "priority", "from 0 on"),
         parameters=parameters,
-        inputs=read_tensors(fields["inputs"], "input", tail_bytes, limits, shared),
+        inputs=inputs,
         outputs=tuple(output.name for output in outputs),
         plan=ReplyPlan(outputs, binary, timing),
         limits=limits,
+        changeable=any(entry.place is not None for entry in inputs),
     )
 
 

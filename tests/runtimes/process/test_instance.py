@@ -143,6 +143,21 @@ async def test_a_view_that_the_model_keeps_keeps_the_block(start, arena) -> None
     assert pool.in_use_bytes == 0
 
 
+async def test_what_a_model_imports_late_leaves_nothing_in_its_folder(start) -> None:
+    instance = start(
+        """
+        def model_inference(obs):
+            folder = os.path.dirname(__file__)
+            with open(os.path.join(folder, "late.py"), "w") as file:
+                file.write("WORD = 7")
+            sys.path.insert(0, folder)
+            import late
+            return {"said": late.WORD, "files": sorted(os.listdir(folder))}
+        """
+    )
+    assert await ask(instance) == {"said": 7, "files": ["late.py", "model.py"]}
+
+
 async def test_big_outputs_are_views_and_are_not_overwritten(start) -> None:
     instance = start("def model_inference(obs):\n    return np.full(300_000, obs['n'])\n")
     held = [(await ask(instance, n=n))["output"] for n in range(8)]
@@ -298,6 +313,15 @@ async def test_threads_and_seeds_are_set_before_the_model_is_imported(start) -> 
     first = (await ask(one))["output"]
     assert first[0] == "3"
     assert (await ask(two))["output"] == first
+
+
+async def test_the_servers_own_settings_are_not_handed_to_a_model(start, monkeypatch) -> None:
+    monkeypatch.setenv("PELTON_DATABASE_URL", "postgresql://me:word@db/x")
+    monkeypatch.setenv("ROBOT_ARMS", "2")
+    worker = start("def model_inference(obs):\n    return sorted(os.environ)\n")
+    names = (await ask(worker))["output"]
+    assert "ROBOT_ARMS" in names
+    assert not [name for name in names if name.startswith("PELTON_")]
 
 
 def test_a_model_is_warm_before_it_is_ready(start) -> None:

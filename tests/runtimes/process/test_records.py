@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import types
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,20 @@ from typing import Any
 import pytest
 
 from pelton.runtimes.contract import RuntimeOptions
-from pelton.runtimes.process.records import metadata_of, options_of, spec_of, told
+from pelton.runtimes.process.records import metadata_of, options_of, spec_of, spec_told, told
 from pelton.runtimes.process.values import Malformed
-from pelton.specs import ModelMetadata, ModelSpec, TensorSpec
+from pelton.specs import GoldenSource, ModelMetadata, ModelSpec, TensorSpec, VersionPolicy
 
 X = TensorSpec("x", "FP32", (-1, 2))
+
+
+def test_a_worker_is_not_told_how_its_model_is_kept() -> None:
+    golden = GoldenSource("one", {"x": [0.5] * 100_000})
+    spec = ModelSpec("m", 1, Path("m"), "python", options={"a": 1})
+    kept = dataclasses.replace(
+        spec, policy=VersionPolicy(2), pinned=True, version_labels={"a": 1}, golden=(golden,)
+    )
+    assert spec_of(json.loads(json.dumps(spec_told(kept)))) == spec
 
 
 def test_a_spec_comes_as_it_was() -> None:
@@ -28,7 +39,7 @@ def test_a_spec_comes_as_it_was() -> None:
         options={"device": "cpu", "deep": {"list": [1, (2,)]}},
         serving={"batching": {"max_batch_rows": 4}},
     )
-    assert spec_of(told(spec)) == spec
+    assert spec_of(spec_told(spec)) == spec
 
 
 def test_options_come_as_they_were() -> None:

@@ -71,6 +71,7 @@ class OnnxFacts:
         properties: the model's own metadata.
         unranked: inputs and outputs that are declared without any shape.
         zip_maps: for each output of a `ZipMap` node, its classes in order.
+        loops: whether there are loops in it.
     """
 
     locations: set[str] = field(default_factory=set)
@@ -78,6 +79,11 @@ class OnnxFacts:
     properties: dict[str, str] = field(default_factory=dict)
     unranked: set[str] = field(default_factory=set)
     zip_maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    loops: bool = False
+
+
+_NOTED = (b"ZipMap", b"Loop", b"Scan")
+"""Kinds of nodes that are looked at."""
 
 
 class _Broken(Exception):
@@ -126,7 +132,7 @@ def _walk(data: mmap.mmap) -> OnnxFacts:
                 if len(stack) == MAX_DEPTH:
                     raise _Broken(f"messages are nested more than {MAX_DEPTH} deep")
                 if child == "node":
-                    _note_zip_map(data, start, stop, facts)
+                    _note_node(data, start, stop, facts)
                 stack.append((child, _fields(data, start, stop)))
                 break
             _take(child, data, start, stop, facts)
@@ -183,9 +189,9 @@ def _take_value(data: mmap.mmap, start: int, stop: int, facts: OnnxFacts) -> Non
         facts.unranked.add(name)
 
 
-def _note_zip_map(data: mmap.mmap, start: int, stop: int, facts: OnnxFacts) -> None:
-    """Note the classes of a node that turns a row of scores into a map from class to score."""
-    if data.find(b"ZipMap", start, stop) < 0:
+def _note_node(data: mmap.mmap, start: int, stop: int, facts: OnnxFacts) -> None:
+    """Note that a node is a loop, or the classes if it turns a row of scores into a map."""
+    if all(data.find(op_type, start, stop) < 0 for op_type in _NOTED):
         return
     op_type = output = ""
     classes: tuple[str, ...] = ()
@@ -200,6 +206,7 @@ def _note_zip_map(data: mmap.mmap, start: int, stop: int, facts: OnnxFacts) -> N
             classes = _classes(data, first, last) or classes
     if op_type == "ZipMap":
         facts.zip_maps[output] = classes
+    facts.loops |= op_type in ("Loop", "Scan")
 
 
 def _classes(data: mmap.mmap, start: int, stop: int) -> tuple[str, ...]:

@@ -74,27 +74,26 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
         batch_axis=has_batch_axis([node.shape for node in nodes])
         and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
     )
-    return OnnxModel(session, metadata, facts.zip_maps)
+    return OnnxModel(session, metadata, facts)
 
 
 class OnnxModel:
     """A model in an onnxruntime session, which runs in any number of threads at once."""
 
     concurrent = True
-    quick = True
 
-    def __init__(
-        self, session: Any, metadata: ModelMetadata, zip_maps: Mapping[str, tuple[str, ...]]
-    ) -> None:
+    def __init__(self, session: Any, metadata: ModelMetadata, facts: OnnxFacts) -> None:
         from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+        # How long a loop takes may depend on the inputs' values, so no measured time tells of it.
+        self.quick = not facts.loops
         self.metadata = metadata
         self._session = session
         self._refusal: type[Exception] = InvalidArgument
         self._names = [spec.name for spec in metadata.outputs]
         self._feeders = [(spec.name, feeder(spec)) for spec in metadata.inputs]
         self._readers = [
-            (spec.name, reader(spec, zip_maps.get(spec.name))) for spec in metadata.outputs
+            (spec.name, reader(spec, facts.zip_maps.get(spec.name))) for spec in metadata.outputs
         ]
         self._has_bfloat16 = any(
             spec.datatype == "BF16" for spec in (*metadata.inputs, *metadata.outputs)

@@ -24,6 +24,8 @@ KEEP_BYTES = 256 * 1024 * 1024
 END_S = 1.0
 """How long a worker that was asked to end may take."""
 
+_OURS = "PELTON_"
+
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -48,7 +50,7 @@ class Child:
             OSError: the system cannot start another process.
         """
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed:
-            ours, theirs = _sockets(undo, handed)
+            ours, theirs = handed_sockets(undo, handed)
             lifeline, self._lifeline = os.pipe()
             output, printed = os.pipe()
             for fd in (self._lifeline, output):
@@ -105,9 +107,18 @@ class Child:
         return code
 
 
-def _sockets(
+def handed_sockets(
     undo: contextlib.ExitStack, handed: contextlib.ExitStack
 ) -> tuple[socket.socket, socket.socket]:
+    """Make a pair of sockets for messages with a child.
+
+    Args:
+        undo: closes ours if starting the child fails.
+        handed: closes the child's in this process, once it was handed on.
+
+    Returns:
+        Ours, which does not block, and the child's.
+    """
     ours, theirs = socket.socketpair()
     undo.callback(ours.close)
     handed.callback(theirs.close)
@@ -145,7 +156,8 @@ def _ends_within(process: subprocess.Popen[bytes], patience_s: float) -> bool:
 
 
 def _environment(options: RuntimeOptions) -> dict[str, str]:
-    environment = dict(os.environ)
+    # The server's own settings, in which there may be passwords, are no model's business.
+    environment = {name: said for name, said in os.environ.items() if not name.startswith(_OURS)}
     if options.threads:
         environment.update(dict.fromkeys(_THREAD_SETTINGS, str(options.threads)))
     if options.deterministic:

@@ -21,7 +21,7 @@ from pelton.runtimes.contract import Run, RuntimeOptions
 from pelton.runtimes.process.backoff import Backoff
 from pelton.runtimes.process.channel import Message
 from pelton.runtimes.process.child import END_S, Child, cause_of_death
-from pelton.runtimes.process.records import metadata_of, told
+from pelton.runtimes.process.records import metadata_of, spec_told, told
 from pelton.runtimes.process.replies import failure, outputs_of
 from pelton.runtimes.process.values import CannotCarry, Malformed
 from pelton.specs import ModelMetadata, ModelSpec
@@ -131,7 +131,24 @@ class ProcessInstance:
         self._kill("did not answer in time and was ended")
 
     def close(self) -> None:
-        """End the worker; `wait_closed` tells when it is gone. Called once."""
+        """End the worker; `wait_closed` tells when it is gone. Called once.
+
+        In another thread than the one of its event loop, it returns when the worker is gone.
+        """
+        loop = self._loop
+        if loop is None or not loop.is_running() or _runs_here(loop):
+            self._close()
+            return
+        closed = threading.Event()
+        if _tell(loop, self._close_and_say, closed):
+            closed.wait(END_S)
+        self.wait_closed()
+
+    def _close_and_say(self, closed: threading.Event) -> None:
+        self._close()
+        closed.set()
+
+    def _close(self) -> None:
         child = self._child
         # A worker that runs cannot hear that it shall end.
         can_hear = self._state is _State.READY and self._running is None
@@ -175,7 +192,7 @@ class ProcessInstance:
 
     def _adopt(self, child: Child) -> None:
         level = logging.getLogger().getEffectiveLevel()
-        orders = [told(self._spec), told(self._options), list(sys.path), level]
+        orders = [spec_told(self._spec), told(self._options), list(sys.path), level]
         self._trouble = ""
         self._child, self._state = child, _State.LOADING
         try:
@@ -365,6 +382,13 @@ class ProcessInstance:
 
 def _nobody_asks() -> None:
     pass
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _tell(loop: asyncio.AbstractEventLoop, told: Callable[[T], None], what: T) -> bool:

@@ -25,8 +25,21 @@ def told(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+_NOT_FOR_WORKERS = ("policy", "version_labels", "pinned", "digest", "golden")
+"""What a spec says of keeping its model and not of running it."""
+
+
+def spec_told(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a worker must know of a spec, as plain values."""
+    return {
+        field.name: told(getattr(spec, field.name))
+        for field in dataclasses.fields(spec)
+        if field.name not in _NOT_FOR_WORKERS
+    }
+
+
 def spec_of(value: Any) -> ModelSpec:
-    """Return the spec that the server told; a worker trusts it."""
+    """Return the spec that `spec_told` told; a worker trusts it."""
     tensors = {side: _tensors(value[side]) for side in ("inputs", "outputs")}
     return ModelSpec(**{**value, **tensors, "path": Path(value["path"])})
 

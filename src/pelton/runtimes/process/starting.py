@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pelton.arena import Arena
-from pelton.runtimes.contract import RuntimeOptions
+from pelton.errors import LoadFailed
+from pelton.runtimes.contract import RuntimeOptions, Stop
 from pelton.runtimes.process.instance import ProcessInstance
 from pelton.specs import ModelSpec
 
 
 def start_instances(
-    spec: ModelSpec, options: RuntimeOptions, arena: Arena | None, count: int
+    spec: ModelSpec,
+    options: RuntimeOptions,
+    arena: Arena | None,
+    count: int,
+    stop: Stop | None = None,
 ) -> list[ProcessInstance]:
     """Start workers for one model, all at once, and wait until each has loaded it.
 
@@ -20,20 +25,32 @@ def start_instances(
         options: how it is run.
         arena: where the bodies of requests lie, so that workers read them there; or None.
         count: how many workers.
+        stop: asked by another thread when nobody waits any more; the workers are ended then.
 
     Raises:
         LoadFailed: one of them cannot load it; none is left.
     """
     instances = [ProcessInstance(spec, options, arena) for _ in range(count)]
+    stop = stop or Stop()
     try:
+        stop.on_ask(lambda: _give_up_all(instances))
         for instance in instances:
             instance.start()
+        if stop.asked:  # before there was a worker to be ended
+            raise LoadFailed(f"loading {spec.name!r} was given up")
         for instance in instances:
             instance.wait_loaded()
     except BaseException:
         _close_all(instances)
         raise
+    finally:
+        stop.on_ask(None)
     return instances
+
+
+def _give_up_all(instances: Sequence[ProcessInstance]) -> None:
+    for instance in instances:
+        instance.give_up()
 
 
 def _close_all(instances: Sequence[ProcessInstance]) -> None:

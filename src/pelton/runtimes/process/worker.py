@@ -88,6 +88,8 @@ def _serve(channel: Channel) -> None:
     except LoadFailed as error:
         channel.send("failed", channel.pack(error.message))
         return
+    # What it imports from its folder only now must not be left there, where all is only ever read.
+    sys.dont_write_bytecode = True
     _warm_up(loaded)
     channel.send("ready", channel.pack(told(loaded.metadata)))
     while True:

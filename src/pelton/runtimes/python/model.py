@@ -18,7 +18,7 @@ from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
 from pelton.runtimes.choices import own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
-from pelton.runtimes.memory import give_memory_back
+from pelton.runtimes.memory import free_cycles, give_memory_back
 from pelton.runtimes.python.importing import forget, import_file, own_modules, told
 from pelton.runtimes.python.results import to_outputs
 from pelton.runtimes.python.seeds import seed_everything
@@ -131,6 +131,7 @@ class PythonRunner:
         """Let go of everything that the author's code holds."""
         forget(self._module)
         del self._predict, self._module
+        free_cycles()
         give_memory_back()
 
 

@@ -20,7 +20,7 @@ from pelton.runtimes.extras import needs
 from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.torch.exported import load_exported
 from pelton.runtimes.torch.file import TorchFormat, torch_format
-from pelton.runtimes.torch.program import Program
+from pelton.runtimes.torch.program import Program, let_go_of_weights
 from pelton.runtimes.torch.script import load_script
 from pelton.specs import ModelMetadata, ModelSpec
 
@@ -114,6 +114,7 @@ class TorchModel:
         """Free the weights, on the device too."""
         import torch
 
+        let_go_of_weights(self._program.module)
         del self._program
         give_memory_back()
         if self._device.type == "cuda":

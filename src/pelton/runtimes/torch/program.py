@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,19 @@ class Program:
     outputs: tuple[TensorSpec, ...]
     kind: str
     platform: str
+
+
+def let_go_of_weights(module: torch.nn.Module) -> None:
+    """Free a module's weights, whoever still holds the module, which cannot be run any more.
+
+    A module is a cycle of objects: without this, its weights would stay until these are collected.
+    """
+    import torch
+
+    for weights in (*module.parameters(), *module.buffers()):
+        # A kind of tensor that cannot be given other memory stays until it is collected.
+        with contextlib.suppress(RuntimeError):
+            weights.data = torch.empty(0, dtype=weights.dtype, device=weights.device)
 
 
 def output_names(result: Any) -> list[str]:

@@ -1,0 +1,129 @@
+"""What is known of each request when its version is judged, and what is usual for a version."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pelton.errors import Code
+from pelton.messages import Value
+
+REMEMBERED = 1000
+"""How many of a version's latest requests its baseline is made of."""
+
+LEAST_LATENCIES = 20
+"""A 95th percentile is not told from fewer."""
+
+FAILURES = frozenset({Code.MODEL_FAILED, Code.INTERNAL, Code.UNAVAILABLE})
+"""Errors that count against a version. What is wrong with the request itself does not, or anybody
+who may send requests could have a good version taken back. Expired requests: see `Probation`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What one request showed of the version that it was given to.
+
+    Attributes:
+        error: why it failed, or None.
+        latency_s: how long the version took, without the request's way in and out.
+        nonfinite: whether an output held NaN or infinity.
+    """
+
+    error: Code | None
+    latency_s: float
+    nonfinite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was usual for the version that answered before.
+
+    Attributes:
+        requests: how many requests this is known from; 0 where there was no version before.
+        failed_share: share of them that failed, from 0 to 1.
+        nonfinite: how many outputs of them held NaN or infinity.
+        median_s: within which half of them was answered; None where too few were.
+        p95_s: within which 95 of 100 were answered; likewise.
+        deaths: how often a worker process of it ended by itself, or hung.
+    """
+
+    requests: int = 0
+    failed_share: float = 0.0
+    nonfinite: int = 0
+    median_s: float | None = None
+    p95_s: float | None = None
+    deaths: int = 0
+
+
+class RecentFacts:
+    """Remembers a version's latest requests, so that the next version can be compared to it.
+
+    Costs an append for each request. To be used in one thread.
+    """
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._facts: deque[Fact] = deque(maxlen=remembered)
+        self._deaths: deque[int] = deque(maxlen=remembered)
+        self._seen = 0
+
+    def add(self, fact: Fact) -> None:
+        """Remember one request, and forget the oldest."""
+        self._seen += 1
+        self._facts.append(fact)
+
+    def died(self) -> None:
+        """Remember for as long that a worker process of the version ended by itself, or hung."""
+        self._deaths.append(self._seen)
+
+    def baseline(self) -> Baseline:
+        """Return what has been usual.
+
+        Expired requests count as failed here: the next version is allowed as many.
+        """
+        facts = list(self._facts)
+        since = self._seen - len(facts)
+        deaths = sum(at >= since for at in self._deaths)
+        if not facts:
+            return Baseline(deaths=deaths)
+        failed = sum(fact.error in FAILURES or expired(fact) for fact in facts)
+        answered_s = [fact.latency_s for fact in facts if fact.error is None]
+        median_s = p95_s = None
+        if len(answered_s) >= LEAST_LATENCIES:
+            median_s, p95_s = (float(value) for value in np.quantile(answered_s, (0.5, 0.95)))
+        return Baseline(
+            requests=len(facts),
+            failed_share=failed / len(facts),
+            nonfinite=sum(fact.nonfinite for fact in facts),
+            deaths=deaths,
+            median_s=median_s,
+            p95_s=p95_s,
+        )
+
+
+def expired(fact: Fact) -> bool:
+    """Tell whether a request's time was over before it was answered."""
+    return fact.error is Code.DEADLINE_EXCEEDED
+
+
+def any_nonfinite(outputs: Mapping[str, Value]) -> bool:
+    """Tell whether a float array among the outputs of a request holds NaN or infinity.
+
+    One pass over the arrays, without a copy: a sum is finite only if every element is. (Opposite
+    infinities make NaN.) A sum that is not may have overflowed, so that the elements are looked at.
+
+    >>> any_nonfinite({"y": np.array([1.0, float("nan")]), "label": np.array([3])})
+    True
+    """
+    return any(
+        isinstance(value, np.ndarray) and value.dtype.kind == "f" and _holds_nonfinite(value)
+        for value in outputs.values()
+    )
+
+
+def _holds_nonfinite(array: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):
+        total = array.sum(dtype=np.float64 if array.dtype.itemsize > 4 else np.float32)
+    return not np.isfinite(total) and not np.isfinite(array).all()

@@ -1,0 +1,64 @@
+"""Has a loaded version answer golden requests: its author's, and some that came lately."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+
+from pelton.engine.model import Model
+from pelton.lifecycle.golden_runs import Ask, prove
+from pelton.lifecycle.memory import Memory
+from pelton.lifecycle.swap_steps import Numbers
+from pelton.lifecycle.unhurried import Offload
+from pelton.lifecycle.version import Version
+from pelton.messages import InferRequest, Value
+from pelton.repository.golden import load_golden
+from pelton.specs import Golden, ModelMetadata, ModelSpec
+
+
+async def judge(
+    candidate: Version,
+    running: Version | None,
+    recorded: Iterable[Golden],
+    memory: Memory,
+    offload: Offload,
+) -> Numbers:
+    """Judge a version by what it answers.
+
+    Args:
+        candidate: the version, which nobody is given yet.
+        running: the one that answers now; None where there is none.
+        recorded: golden requests beside those of the candidate's author.
+        memory: where both of them live.
+        offload: reads files and compares answers off the event loop.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        LoadFailed: a golden request of its author does not fit it.
+        Refused: it did not answer as it should.
+    """
+    async with AsyncExitStack() as lent:
+        new = await lent.enter_async_context(memory.lent(candidate))
+        goldens = await offload(_of_author, candidate.spec, new.metadata)
+        usual = None
+        if running is not None:
+            usual = asking(await lent.enter_async_context(memory.lent(running)))
+        return await prove([*goldens, *recorded], asking(new), usual, offload)
+
+
+def _of_author(spec: ModelSpec, metadata: ModelMetadata) -> list[Golden]:
+    return [load_golden(source, metadata) for source in spec.golden]
+
+
+def asking(model: Model) -> Ask:
+    """Return what has a model answer golden requests; callers' requests come in between."""
+
+    async def ask(inputs: Mapping[str, Value]) -> tuple[Mapping[str, Value], float]:
+        await asyncio.sleep(0)  # a quick model answers without waiting, and so would all of these
+        answer, timing = await model.answer(InferRequest(model.name, inputs, log_id="golden"))
+        return answer.outputs, timing.compute_s
+
+    return ask

@@ -1,0 +1,287 @@
+"""The steps of a swap, done with real models: loaded beside the old, judged, recorded, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from pelton.engine.model_states import State
+from pelton.engine.models import Models
+from pelton.errors import PeltonError
+from pelton.lifecycle.facts import Fact
+from pelton.lifecycle.judging import judge
+from pelton.lifecycle.memory import Memory
+from pelton.lifecycle.observing import Observing, RecordingPlan, now_s
+from pelton.lifecycle.probation import Probation, ProbationPlan
+from pelton.lifecycle.shelf import Shelf
+from pelton.lifecycle.swap_steps import Numbers, SwapTimes, Switched
+from pelton.lifecycle.unhurried import Offload, unhurried
+from pelton.lifecycle.version import Source, Version
+from pelton.lifecycle.version_records import VersionRecords
+from pelton.records import Swap
+from pelton.repository.publishing import Publisher, Staged
+from pelton.repository.scan import FoundModel
+
+logger = logging.getLogger("pelton.lifecycle")
+
+RECORD_AGAIN_S = (1.0, 5.0, 30.0, 120.0)
+"""When it is tried again to put on record that a version was taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPlan:
+    """How versions are exchanged.
+
+    Attributes:
+        times: how long the parts of it may take.
+        probation: what a new version has to keep to.
+        recording: which requests the next version has to answer.
+        observes: whether requests are watched, for the two above.
+    """
+
+    times: SwapTimes = field(default_factory=SwapTimes)
+    probation: ProbationPlan = field(default_factory=ProbationPlan)
+    recording: RecordingPlan = field(default_factory=RecordingPlan)
+    observes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the steps of all models work with.
+
+    Attributes:
+        models: where requests find versions.
+        memory: where versions live.
+        records: who puts on record which version answers.
+        publisher: what clears up behind versions that were received; None where none are.
+        survey: looks at one model on disk; blocks.
+        known: told of each name before it may be asked for.
+        plan: how versions are exchanged.
+        offload: calls what blocks.
+    """
+
+    models: Models
+    memory: Memory
+    records: VersionRecords
+    publisher: Publisher | None
+    survey: Callable[[str], FoundModel | None]
+    known: Callable[[str], None]
+    plan: SwapPlan = field(default_factory=SwapPlan)
+    offload: Offload = unhurried
+
+
+class ModelSteps:
+    """The `Steps` of one model's swap."""
+
+    def __init__(self, shelf: Shelf, tools: Tools) -> None:
+        """Make them.
+
+        Args:
+            shelf: what is known of the model.
+            tools: what they work with.
+        """
+        self._shelf = shelf
+        self._tools = tools
+        self._memory = tools.memory
+        self._observing = Observing(tools.plan.recording, self._see)
+        self._unrecorded: list[Swap] = []
+        self._recording: set[asyncio.Task[None]] = set()
+        self._one_by_one = asyncio.Lock()
+
+    # -- before the switch -----------------------------------------------------------------------
+
+    async def load(self, source: Source) -> Version:
+        """Load a version beside the one that answers; see `Steps`."""
+        source.begun = True
+        version = self.version_of(source)
+        self._shelf.versions.append(version)
+        try:
+            served = self._shelf.served
+            if served is not None:
+                await self._memory.hold(served)
+            await self._memory.load(version)
+        except BaseException:
+            await self._gone(version)
+            self._let_served_go()
+            raise
+        version.move(State.WARMING)
+        return version
+
+    def version_of(self, source: Source) -> Version:
+        """Return a version that is about to be loaded, which is watched if any are."""
+        version = Version(source)
+        if self._tools.plan.observes:
+            version.watch = self._observing.watch_of(version)
+            version.died = functools.partial(self._died, version)
+        return version
+
+    async def warm(self, candidate: Version) -> None:
+        """Have it run before anybody waits for its answers; see `Steps`."""
+        await self._memory.warm(candidate)
+
+    async def judge(self, candidate: Version, running: Version | None) -> Numbers:
+        """Have it answer golden requests; see `Steps`."""
+        recorded = self._observing.goldens()
+        return await judge(candidate, running, recorded, self._memory, self._tools.offload)
+
+    async def commit(self, switched: Switched[Version]) -> None:
+        """Rename the version into its place, and put on record that it answers; see `Steps`."""
+        await self._record()
+        staged, swap = switched.after.source.staged, self._as_swap(switched)
+        if staged is None:
+            await self._tools.offload(self._tools.records.switched, swap)
+        else:
+            found = await self._tools.offload(self._put_in_place, staged, swap)
+            self._shelf.found = found or self._shelf.found
+        self._shelf.switched(swap)
+        switched.after.numbers = switched.numbers
+
+    def _put_in_place(self, staged: Staged, swap: Swap) -> FoundModel | None:
+        self._tools.records.put_in_place(staged, swap)
+        with contextlib.suppress(PeltonError):
+            return self._tools.survey(swap.model)
+        return None
+
+    # -- the switch ------------------------------------------------------------------------------
+
+    def switch(self, version: Version) -> None:
+        """Give all requests from now on to this version; see `Steps`."""
+        version.move(State.READY)
+        self._tools.known(version.name)
+        self._memory.switch(version)
+        if self._shelf.served is None:
+            self._memory.let_go(version)
+
+    def switched_back(self, switched: Switched[Version]) -> None:
+        """Have it recorded that the version before answers again; see `Steps`."""
+        swap = self._as_swap(switched)
+        self._shelf.switched(swap)
+        self._unrecorded.append(swap)
+        self._begin(self._record_until_it_is())
+
+    async def _record(self) -> None:
+        """Put on record, in order, what was taken back."""
+        async with self._one_by_one:
+            while self._unrecorded:
+                await self._tools.offload(self._tools.records.switched, self._unrecorded[0])
+                del self._unrecorded[0]
+
+    async def _record_until_it_is(self) -> None:
+        for wait_s in RECORD_AGAIN_S:
+            try:
+                await self._record()
+                return
+            except PeltonError as error:
+                name = self._shelf.name
+                logger.error("model %s: what is not on record yet: %s", name, error.message)
+            await asyncio.sleep(wait_s)
+
+    def probation(self, before: Version) -> Probation:
+        """Start the probation of a version that comes after this one; see `Steps`."""
+        return Probation(self._tools.plan.probation, before.recent.baseline(), now_s())
+
+    # -- after it --------------------------------------------------------------------------------
+
+    async def drain(self, version: Version) -> None:
+        """Wait until all requests that it has taken are answered; see `Steps`."""
+        if not self.stays(version):
+            version.leave()
+            self._memory.hide(version)
+            await self._memory.drained(version)
+
+    async def close(self, version: Version) -> None:
+        """Give its memory back, unless it stays for those who ask for its number; see `Steps`."""
+        if version.serving and self.stays(version):
+            self._memory.let_go(version)
+        else:
+            await self._memory.close(version)
+            await self._gone(version)
+        self._let_served_go()
+
+    async def retire(self, version: Version) -> None:
+        """Close a version that is of no use any more, once it has answered what it has taken."""
+        version.leave()
+        self._memory.hide(version)
+        try:
+            async with asyncio.timeout(self._tools.plan.times.drain_timeout_s):
+                await self._memory.drained(version)
+        except TimeoutError:
+            logger.warning("version %d of %s is closed while it runs", version.number, version.name)
+        await self._memory.close(version)
+        await self._gone(version)
+
+    async def ended(self) -> None:
+        """Wait until what is being put on record is, or cannot be."""
+        for task in self._recording.copy():
+            await asyncio.wait({task}, timeout=RECORD_AGAIN_S[0])
+            task.cancel()
+
+    def stays(self, version: Version) -> bool:
+        """Tell whether somebody may ask for it by its number: the policy, or a route, names it."""
+        shelf, models = self._shelf, self._tools.models
+        if any(other.serving for other in shelf.versions if _replaces(other, version)):
+            return False
+        named = models.table.named_versions(shelf.name)
+        wanted = version.number in shelf.chosen() and version.number not in shelf.withdrawn
+        return wanted or version.number in named
+
+    def _let_served_go(self) -> None:
+        """Allow the version that answers to be unloaded, unless it may soon not answer any more."""
+        swap, shelf = self._shelf.swap, self._shelf
+        settled = all(one.serving for one in shelf.versions)
+        if swap is not None and swap.served is not None and swap.kept is None and settled:
+            self._memory.let_go(swap.served)
+
+    async def _gone(self, version: Version) -> None:
+        if version.standing.state in (State.READY, State.DRAINING):
+            self._shelf.were_loaded.add(version.number)
+        version.left()
+        if version in self._shelf.versions:
+            self._shelf.versions.remove(version)
+        await clear_up(version.source, self._tools)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _see(self, version: Version, fact: Fact) -> bool:
+        swap = self._shelf.swap
+        if swap is None or not swap.on_probation:
+            return False
+        swap.see(version, fact)
+        return True
+
+    def _died(self, version: Version) -> None:
+        version.recent.died()
+        if self._shelf.swap is not None:
+            self._shelf.swap.died(version)
+
+    def _as_swap(self, switched: Switched[Version]) -> Swap:
+        before = None if switched.before is None else switched.before.number
+        at_s = self._tools.records.now()
+        told = dict(switched.numbers)
+        after, cause, actor = switched.after.number, switched.cause, switched.actor
+        return Swap(self._shelf.name, before, after, cause, told, at_s, actor)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+
+async def clear_up(source: Source, tools: Tools) -> None:
+    """Remove what was received and is not published, or the link to it where it is."""
+    staged, publisher = source.staged, tools.publisher
+    if staged is None or publisher is None:
+        return
+    try:
+        await tools.offload(publisher.discard, staged)
+    except PeltonError as error:
+        logger.warning("version %d of %s: %s", staged.version, staged.model, error.message)
+
+
+def _replaces(other: Version, version: Version) -> bool:
+    return other is not version and other.number == version.number

@@ -1,0 +1,1 @@
+"""Which version answers a request: names, policies, units; values in, a choice out."""

@@ -1,0 +1,345 @@
+"""Routes and labels of a running server: kept in the state, followed by the table.
+
+    set_route(...) --> checked --> state, with its row of the audit trail
+                                     |
+    requests <-- table <-- take <-- Keeping, which reads what any server has changed
+
+A change takes the same way whether it is made here or elsewhere, so the table never holds what is
+not kept, and requests see a change as a whole: the table is swapped by reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pelton.errors import Conflict, InvalidRequest, NotFound
+from pelton.records import Change
+from pelton.routing.labels import checked_labels
+from pelton.routing.plain import as_plain, from_plain
+from pelton.routing.policy import Route
+from pelton.routing.table import Table
+from pelton.routing.versions import Versions
+from pelton.servers.traffic_control import NEW, RouteRow
+
+if TYPE_CHECKING:
+    from pelton.keeping import Keeping
+    from pelton.state.routes import StoredPolicy
+    from pelton.state.state import State
+
+T = TypeVar("T")
+
+logger = logging.getLogger("pelton.traffic")
+
+SUBJECTS = ("routes", "labels")
+"""What of the state is followed."""
+
+NO_STATE = (
+    "this server keeps no state, so its traffic cannot be changed; "
+    "start it with --state-dir FOLDER, or with --database-url for several servers"
+)
+
+MAX_ROUTES = 1000
+"""Each change reads all of them again."""
+
+TRIES = 5
+"""Of a change that another one came before, where the caller named no revision."""
+
+
+class HasTable(Protocol):
+    """The served models, as far as traffic is concerned."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the state holds of the traffic.
+
+    Attributes:
+        routes: policies by the name of their route.
+        labels: label -> version by the name of a model.
+    """
+
+    routes: Mapping[str, StoredPolicy] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+BringIn = Callable[[str, Collection[int]], Awaitable[None]]
+"""Has versions of a model loaded that lie in its folder; what cannot be loaded is passed over."""
+
+
+async def _bring_in_nothing(_model: str, _numbers: Collection[int]) -> None:
+    pass
+
+
+class Traffic:
+    """What `TrafficControl` promises, over the state and the table of the served models.
+
+    Attributes:
+        bring_in: asked for versions that are about to be named.
+    """
+
+    def __init__(self, models: HasTable, now: Callable[[], float] = time.time) -> None:
+        """Begin without a state: then there are no routes, and none can be set.
+
+        Args:
+            models: the served models; their `table` is swapped by what is changed.
+            now: seconds since 1970, for the audit trail.
+        """
+        self._models = models
+        self._now = now
+        self.bring_in: BringIn = _bring_in_nothing
+        self._state: State | None = None
+        self._refresh: Callable[[], Awaitable[None]] | None = None
+        self._kept = Kept()
+        self._in_files: dict[str, Mapping[str, int]] = {}
+
+    def keep_in(self, keeping: Keeping) -> None:
+        """Follow a state, from now on; to be called once the models are loaded.
+
+        A route that is kept and cannot be followed, since its version is not there or another
+        version of Pelton wrote it, stays as it is; the log tells of it.
+
+        Raises:
+            Unavailable: the database is busy or away.
+        """
+        state = self._state = keeping.state
+        self._refresh = keeping.refresh
+        keeping.follow(SUBJECTS, lambda: Kept(state.routes.all(), state.labels.all()), self.take)
+
+    def take(self, kept: Kept) -> None:
+        """Have requests follow what is kept, and nothing else.
+
+        Args:
+            kept: all routes and labels there are.
+        """
+        before, self._kept = self._kept, kept
+        table = self._models.table
+        for model in {*before.labels, *kept.labels}:
+            if before.labels.get(model) != kept.labels.get(model):
+                table = table.with_labels(model, self._all_labels(model))
+        for name in before.routes.keys() - kept.routes.keys():
+            table = table.without_route(name)
+        for name, stored in kept.routes.items():
+            if before.routes.get(name) != stored:
+                table = _with(table, stored)
+        self._models.table = table
+
+    def labels_in_files(self, model: str, labels: Mapping[str, int]) -> None:
+        """Give a model the labels that its `model.toml` names; those that are kept go before.
+
+        Args:
+            model: the model's name.
+            labels: label -> version, in place of those that were given before.
+        """
+        self._in_files[model] = MappingProxyType({**labels})
+        self._models.table = self._models.table.with_labels(model, self._all_labels(model))
+
+    def _all_labels(self, model: str) -> dict[str, int]:
+        return {**self._in_files.get(model, {}), **self._kept.labels.get(model, {})}
+
+    # -- routes ----------------------------------------------------------------------------------
+
+    def routes(self) -> list[RouteRow]:
+        """Return the routes that are set, in the order of their names."""
+        return [self._row(self._kept.routes[name]) for name in sorted(self._kept.routes)]
+
+    def route(self, name: str) -> RouteRow:
+        """Return one route.
+
+        Raises:
+            NotFound: none of this name is set.
+        """
+        stored = self._kept.routes.get(name)
+        if stored is None:
+            raise _not_set(name, self._models.table)
+        return self._row(stored)
+
+    async def set_route(
+        self, name: str, plain: Any, expected_revision: int | None, actor: str
+    ) -> RouteRow:
+        """Set a route; see `TrafficControl.set_route`."""
+        state, refresh = self._changeable()
+        route = from_plain(name, plain)
+        await self.bring_in(route.model, [one for one in route.targets() if isinstance(one, int)])
+        self._models.table.check(route)
+        if name not in self._kept.routes and len(self._kept.routes) >= MAX_ROUTES:
+            raise InvalidRequest(f"there are {MAX_ROUTES} routes already; delete one before")
+        policy = as_plain(route)
+
+        def attempt() -> StoredPolicy:
+            before = state.routes.find(name)
+            _expect(name, before, expected_revision)
+            old, revision = (None, None) if before is None else (before.policy, before.revision)
+            change = Change(self._now(), actor, "route.set", name, old, policy)
+            return state.routes.set(name, policy, revision, change)
+
+        stored = await asyncio.to_thread(_insist, attempt, expected_revision is None)
+        await refresh()
+        return self._row(stored)
+
+    async def delete_route(self, name: str, expected_revision: int | None, actor: str) -> RouteRow:
+        """Delete a route; see `TrafficControl.delete_route`."""
+        state, refresh = self._changeable()
+        table = self._models.table
+
+        def attempt() -> StoredPolicy:
+            before = state.routes.find(name)
+            if before is None:
+                raise _not_set(name, table)
+            _expect(name, before, expected_revision)
+            change = Change(self._now(), actor, "route.delete", name, before.policy, None)
+            state.routes.delete(name, before.revision, change)
+            return before
+
+        stored = await asyncio.to_thread(_insist, attempt, expected_revision is None)
+        await refresh()
+        return self._row(stored)
+
+    def _row(self, stored: StoredPolicy) -> RouteRow:
+        return RouteRow(
+            stored.name, stored.revision, stored.policy, _problem(self._models.table, stored)
+        )
+
+    # -- labels ----------------------------------------------------------------------------------
+
+    def labels(self, model: str) -> Mapping[str, int]:
+        """Return the labels of a model: label -> version, in the order of the labels.
+
+        Raises:
+            NotFound: no such model.
+        """
+        return dict(sorted(self._known(model).labels.items()))
+
+    async def set_label(self, model: str, label: str, version: Any, actor: str) -> None:
+        """Have a label stand for a version; see `TrafficControl.set_label`."""
+        state, refresh = self._changeable()
+        checked_labels(model, {label: version})
+        await self.bring_in(self._known(model).model, [version])
+        known = self._known(model)
+        if version not in known.ready:
+            raise InvalidRequest(known.not_served(str(version)).message)
+
+        def attempt() -> None:
+            kept = state.labels.all().get(model, {})
+            checked_labels(model, {**kept, label: version})
+            before = kept.get(label)
+            change = self._label_change(actor, "label.set", model, label, before, version)
+            state.labels.set(model, label, version, before, change)
+
+        await asyncio.to_thread(_insist, attempt, True)
+        await refresh()
+
+    async def delete_label(self, model: str, label: str, actor: str) -> None:
+        """Delete a label; see `TrafficControl.delete_label`."""
+        state, refresh = self._changeable()
+        self._known(model)
+        in_file = label in self._in_files.get(model, {})
+        if label in self._kept.labels.get(model, {}) and not in_file:
+            self._refuse_if_named(model, label)
+
+        def attempt() -> None:
+            before = state.labels.all().get(model, {}).get(label)
+            if before is None:
+                where = "; it stands in model.toml, so remove it there" if in_file else ""
+                raise NotFound(f"no label {label!r:.60} of {model!r:.80} is set{where}")
+            change = self._label_change(actor, "label.delete", model, label, before, None)
+            state.labels.delete(model, label, before, change)
+
+        await asyncio.to_thread(_insist, attempt, True)
+        await refresh()
+
+    def _known(self, model: str) -> Versions:
+        known = self._models.table.models.get(model)
+        if known is None:
+            raise NotFound(f"unknown model {model!r:.80}; only models that are served have labels")
+        return known
+
+    def _refuse_if_named(self, model: str, label: str) -> None:
+        """Refuse to take away a label without which a route could not be followed."""
+        for route in self._models.table.routes.values():
+            if route.model == model and label in route.targets():
+                raise Conflict(
+                    f"the route {route.name!r} names the label {label!r:.60} of {model!r:.80}; "
+                    "change the route first"
+                )
+
+    def _label_change(
+        self,
+        actor: str,
+        action: str,
+        model: str,
+        label: str,
+        before: int | None,
+        after: int | None,
+    ) -> Change:
+        old, new = (
+            None if version is None else {"label": label, "version": version}
+            for version in (before, after)
+        )
+        return Change(self._now(), actor, action, model, old, new)
+
+    def _changeable(self) -> tuple[State, Callable[[], Awaitable[None]]]:
+        if self._state is None or self._refresh is None:
+            raise InvalidRequest(NO_STATE)
+        return self._state, self._refresh
+
+
+def _insist(attempt: Callable[[], T], again: bool) -> T:
+    """Make a change; if another one came before it, look and try again, where that is allowed."""
+    for _ in range(TRIES - 1 if again else 0):
+        try:
+            return attempt()
+        except Conflict:
+            continue
+    return attempt()
+
+
+def _expect(name: str, before: StoredPolicy | None, expected: int | None) -> None:
+    """Refuse a change that is based on another revision than the one that is kept."""
+    found = NEW if before is None else before.revision
+    if expected in (None, found):
+        return
+    now = "is not set" if found == NEW else f"is at revision {found}"
+    then = "to be new" if expected == NEW else f"to be at revision {expected}"
+    raise Conflict(
+        f"the route {name!r:.140} {now}, and the request wants it {then}; look at it and try again"
+    )
+
+
+def _with(table: Table, stored: StoredPolicy) -> Table:
+    """Return a table in which a stored route is followed, or left out where it cannot be read."""
+    problem = _problem(table, stored)
+    if problem:
+        logger.warning("a route that is kept cannot be followed: %s", problem)
+    route = _read(stored)
+    return table.without_route(stored.name) if route is None else table.with_route(route)
+
+
+def _read(stored: StoredPolicy) -> Route | None:
+    try:
+        return from_plain(stored.name, stored.policy)
+    except InvalidRequest:
+        return None
+
+
+def _problem(table: Table, stored: StoredPolicy) -> str:
+    try:
+        table.check(from_plain(stored.name, stored.policy))
+    except InvalidRequest as error:
+        return error.message
+    return ""
+
+
+def _not_set(name: str, table: Table) -> NotFound:
+    if name in table.models:
+        return NotFound(
+            f"no route {name!r:.140} is set; the model of this name answers with its latest version"
+        )
+    return NotFound(f"no route {name!r:.140} is set")

@@ -1,0 +1,1 @@
+"""Decides whether a request may hold any Python object: who signed it, for what, and when."""

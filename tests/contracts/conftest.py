@@ -1,0 +1,6 @@
+"""Fixtures for the contract suites."""
+
+from __future__ import annotations
+
+from services.databases import database_url as database_url
+from services.databases import state as state

@@ -1,0 +1,7 @@
+"""Fixtures for the tests of the doors."""
+
+from __future__ import annotations
+
+from servers.publishing_site import running_site, site
+
+__all__ = ["running_site", "site"]
