@@ -16,6 +16,10 @@ from pelton.messages import InferRequest, Value
 from pelton.repository.golden import load_golden
 from pelton.specs import Golden, ModelMetadata, ModelSpec
 
+BETWEEN_S = 0.001
+"""Between two golden requests, so that callers hardly notice them. A quick model answers without
+waiting, and would keep the event loop for all of them."""
+
 
 async def judge(
     candidate: Version,
@@ -57,7 +61,7 @@ def asking(model: Model) -> Ask:
     """Return what has a model answer golden requests; callers' requests come in between."""
 
     async def ask(inputs: Mapping[str, Value]) -> tuple[Mapping[str, Value], float]:
-        await asyncio.sleep(0)  # a quick model answers without waiting, and so would all of these
+        await asyncio.sleep(BETWEEN_S)
         answer, timing = await model.answer(InferRequest(model.name, inputs, log_id="golden"))
         return answer.outputs, timing.compute_s
 

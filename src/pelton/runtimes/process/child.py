@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pelton.arena import Arena
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.runtimes.process.channel import MESSAGE_BYTES, OUTBOX, Channel
+from pelton.runtimes.process.environment import with_libraries_told
 from pelton.runtimes.process.output import Output
 
 ARENA_BYTES = 4 * 1024**3
@@ -25,8 +26,6 @@ END_S = 1.0
 """How long a worker that was asked to end may take."""
 
 _OURS = "PELTON_"
-
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Child:
@@ -157,12 +156,8 @@ def _ends_within(process: subprocess.Popen[bytes], patience_s: float) -> bool:
 
 def _environment(options: RuntimeOptions) -> dict[str, str]:
     # The server's own settings, in which there may be passwords, are no model's business.
-    environment = {name: said for name, said in os.environ.items() if not name.startswith(_OURS)}
-    if options.threads:
-        environment.update(dict.fromkeys(_THREAD_SETTINGS, str(options.threads)))
-    if options.deterministic:
-        environment["PYTHONHASHSEED"] = "0"
-    return environment
+    theirs = {name: said for name, said in os.environ.items() if not name.startswith(_OURS)}
+    return with_libraries_told(theirs, options)
 
 
 def cause_of_death(code: int) -> str:

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from pelton.runtimes.contract import RuntimeOptions
 from pelton.runtimes.process.channel import OUTBOX, Channel, Message
 from pelton.runtimes.process.child import handed_sockets
 from pelton.runtimes.process.confinement import Bounds
+from pelton.runtimes.process.environment import with_libraries_told
 from pelton.runtimes.process.output import Output
 from pelton.runtimes.process.records import metadata_of, spec_told, told
 from pelton.runtimes.process.single_use_keeper import SIGNALLED
@@ -48,8 +48,6 @@ HANDED_ON = (
     "CUDA_VISIBLE_DEVICES",
 )
 """What a worker sees of the server's environment, in which there may be secrets."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerDied(Exception):
@@ -211,11 +209,7 @@ def _widened(bounds: Bounds) -> Bounds:
     return dataclasses.replace(bounds, memory_bytes=bounds.memory_bytes + 2 * ARENA_BYTES)
 
 
-def _environment(options: RuntimeOptions, folder: str) -> dict[str, Any]:
+def _environment(options: RuntimeOptions, folder: str) -> dict[str, str]:
     environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder}
-    if options.threads:
-        environment |= dict.fromkeys(_THREADS, str(options.threads))
-    if options.deterministic:
-        environment["PYTHONHASHSEED"] = "0"
-    return environment
+    return with_libraries_told(environment, options)
