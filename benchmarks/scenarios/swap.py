@@ -235,7 +235,7 @@ def _ratio(one: Found, plan: Plan) -> float:
 def _requests_table(found: dict[str, Found], plan: Plan) -> Table:
     rows = []
     for kind, one in found.items():
-        quiet, changing = one.quiet(plan), one.changing()
+        quiet, changing, storm = one.quiet(plan), one.changing(), one.storm(plan)
         rows.append(
             [
                 kind,
@@ -246,6 +246,7 @@ def _requests_table(found: dict[str, Found], plan: Plan) -> Table:
                 f"{changing.latency_ms(50):.2f} / {changing.latency_ms(99):.2f}",
                 f"{changing.latency_ms(100):.1f}",
                 f"{_ratio(one, plan):.2f}",
+                f"{storm.latency_ms(99):.2f} ({storm.latency_ms(99) / quiet.latency_ms(99):.2f})",
                 f"{len(changing.status):,}",
             ]
         )
@@ -258,6 +259,7 @@ def _requests_table(found: dict[str, Found], plan: Plan) -> Table:
         "during changes: median / p99 ms",
         "longest ms",
         "p99 ratio",
+        "p99 of the whole storm (ratio)",
         "requests during changes",
     ]
     return Table(f"{RATE:.0f} requests per second while versions change", columns, rows)
@@ -342,6 +344,7 @@ def _sample(one: Found, plan: Plan) -> dict[str, Any]:
     return {
         "quiet": one.quiet(plan).summary(),
         "changing": one.changing().summary(),
+        "storm": one.storm(plan).summary(),
         "all": one.answers.summary(),
         "events": [
             {
@@ -369,7 +372,8 @@ def _method(plan: Plan) -> list[str]:
         f"every third is bad, in turn: {', '.join(BAD)}; after every sixth comes a rollback; "
         f"before and after, {plan.quiet_s:g} s without changes, which `quiet` stands for",
         "during changes: requests that were due between an order and the reply to it, or in the "
-        f"{AFTERMATH_S:g} s after it, when the old version is closed",
+        f"{AFTERMATH_S:g} s after it, when the old version is closed; the whole storm: all requests "
+        "from the first order to the last reply, so with the time between the changes",
         "version N adds N to its input, so values prove the version that the answer names; wrong "
         "is an answer whose values are not of the version it names, or of a version that could not "
         "have answered between the moment when the request was due and the answer, by the orders "

@@ -102,10 +102,17 @@ class Found:
 
     def quiet(self, plan: Plan) -> Answers:
         """Return the requests that were due while nothing was being changed, for a while."""
+        return self.answers.where(~self._in_storm(plan))
+
+    def storm(self, plan: Plan) -> Answers:
+        """Return all others: from the first change to the last, and the time between them."""
+        return self.answers.where(self._in_storm(plan))
+
+    def _in_storm(self, plan: Plan) -> npt.NDArray[np.bool_]:
         last_s = max(event.end_s for event in self.timeline.events) - self.answers.start_s
         after_s = max(plan.lasts_s - plan.quiet_s, last_s) + SETTLE_S
         due_s = self.answers.due_s
-        return self.answers.where((due_s < plan.quiet_s) | (due_s > after_s))
+        return (due_s >= plan.quiet_s) & (due_s <= after_s)
 
     def changing(self) -> Answers:
         """Return the requests that were due while a version was published or taken back."""
