@@ -372,8 +372,8 @@ def _method(plan: Plan) -> list[str]:
         f"every third is bad, in turn: {', '.join(BAD)}; after every sixth comes a rollback; "
         f"before and after, {plan.quiet_s:g} s without changes, which `quiet` stands for",
         "during changes: requests that were due between an order and the reply to it, or in the "
-        f"{AFTERMATH_S:g} s after it, when the old version is closed; the whole storm: all requests "
-        "from the first order to the last reply, so with the time between the changes",
+        f"{AFTERMATH_S:g} s after it, when the old version is closed",
+        "the whole storm: all requests from the first order to the last reply, and those between",
         "version N adds N to its input, so values prove the version that the answer names; wrong "
         "is an answer whose values are not of the version it names, or of a version that could not "
         "have answered between the moment when the request was due and the answer, by the orders "
