@@ -160,7 +160,8 @@ def test_a_policy_that_does_not_work_changes_nothing(server: ServerProcess, tmp_
 def test_new_versions_by_the_client_while_others_ask(serve, tmp_path: Path) -> None:
     write_versions(tmp_path / "models" / "net", 1)
     state = ("--allow-publish", "--state-dir", str(tmp_path / "state"))
-    server = serve(tmp_path / "models", *state)
+    # Nobody goes back to a version that is still on probation when the next one comes.
+    server = serve(tmp_path / "models", *state, "--probation-requests", "1000000000")
     gates: list[str] = []
     with Asking(server, "net") as asking, Client(server.url) as client:
         file = write_scaled(tmp_path / "net.onnx", 2)
