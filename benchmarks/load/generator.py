@@ -66,8 +66,9 @@ class Generator:
 
     def connect(self, count: int) -> None:
         """Have at least `count` connections open; those that the server closed are reopened."""
-        for key, _ in self._selector.select(0):
-            key.data.reopen()
+        while closed := self._selector.select(0):  # a server may close more of them meanwhile
+            for key, _ in closed:
+                key.data.reopen()
         while len(self._idle) < count:
             self._idle.append(Connection(self._address, self._framing, self._selector))
 
