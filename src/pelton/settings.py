@@ -130,7 +130,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("inter_op_threads", _run.inter_op_threads, integer(0, 1024), "Running models",
             "Threads across operators of a model; 0 lets the framework choose."),
     Setting("allow_spinning", _run.allow_spinning, YES_NO, "Running models",
-            "Let idle threads of models and BLAS burn cycles to wake faster; slower on shared cores."),
+            "Let idle threads of models and BLAS burn cycles to wake faster; "
+            "slower on shared cores."),
     Setting("graph_optimization", _run.graph_optimization, OPTIMIZATIONS, "Running models",
             "How far ONNX graphs are rewritten when loaded: none, basic, extended or all."),
     Setting("max_batch_rows", _batching.max_batch_rows, or_auto(integer(0, 65536)), "Queues",
