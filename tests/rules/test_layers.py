@@ -47,6 +47,7 @@ ROOM_OF_FILE = {
     "messages": "words",
     "records": "words",
     "clock": "words",
+    "time_slices": "words",
     "arena": "words",
     "buffers": "words",
     "setting_values": "settings",

@@ -24,6 +24,7 @@ from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
+from pelton.time_slices import run_promptly
 
 logger = logging.getLogger("pelton.server")
 
@@ -83,6 +84,7 @@ class Host(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the doors, and say so."""
+        run_promptly()
         await self._hooks.opening()
         await super().startup([])
         # uvicorn would serve all of them alike, but nobody on TCP is a process of the same user,
