@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from pelton.errors import Code
-from pelton.lifecycle.facts import LEAST_LATENCIES, Baseline, Fact, RecentFacts, any_nonfinite
+from pelton.lifecycle.facts import (
+    LEAST_LATENCIES,
+    SMALL,
+    Baseline,
+    Fact,
+    RecentFacts,
+    any_nonfinite,
+)
 
 
 def test_a_version_that_nobody_asked_has_no_baseline() -> None:
@@ -45,8 +52,12 @@ def test_only_the_latest_are_remembered() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-def test_an_element_that_is_no_number_is_found(bad: float, dtype: str) -> None:
-    values = np.ones((3, 5), dtype)
+@pytest.mark.parametrize("shape", [(3, 5), (100, 50)], ids=["small", "large"])
+def test_an_element_that_is_no_number_is_found(
+    bad: float, dtype: str, shape: tuple[int, int]
+) -> None:
+    assert (np.prod(shape) > SMALL) == (shape == (100, 50))
+    values = np.ones(shape, dtype)
     assert not any_nonfinite({"y": values})
     values[1, 2] = bad
     assert any_nonfinite({"x": np.ones(2), "y": values})
