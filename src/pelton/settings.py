@@ -206,6 +206,8 @@ SETTINGS: tuple[Setting, ...] = (
             "requests and on probation; 0 does not ask."),
     Setting("probation_false_alarm", 0.001, number(1e-12, 0.5), "Changing models",
             "Largest probability that a version that keeps to all this is taken back."),
+    Setting("probation_stand_in", True, YES_NO, "Changing models",
+            "Whether the version before answers the requests that one on probation fails."),
     Setting("record_requests", 32, integer(0, 10_000), "Changing models",
             "Requests of each model that are kept for its next version to answer; 0 for none."),
     Setting("record_bytes", 64 * 1024 * 1024, SIZE, "Changing models",

@@ -70,15 +70,15 @@ def start(serve, tmp_path: Path) -> Callable[..., ServerProcess]:
         (folder / "1" / FILES[model]).write_bytes(data)
         (folder / "model.toml").write_text(WORKER_TOML if model == "worker" else GOLDEN)
 
-    def start(times: Mapping[str, float]) -> ServerProcess:
-        words = [str(word) for pair in times.items() for word in pair]
+    def start(times: Mapping[str, float | str]) -> ServerProcess:
+        words = [str(word) for pair in times.items() for word in pair if word != ""]
         state = ("--state-dir", str(tmp_path / "state"), "--allow-publish")
         return serve(tmp_path / "models", *state, *words, ends_well=False)
 
     return start
 
 
-Start = Callable[[Mapping[str, float]], ServerProcess]
+Start = Callable[[Mapping[str, float | str]], ServerProcess]
 
 
 def settled(server: ServerProcess, model: str) -> int:
@@ -123,19 +123,40 @@ def workers(server: ServerProcess) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
+HANGS = {"--request-timeout-s": 1, "--hang-grace-s": 1, "--latency-factor": 0}
+
+RAISED, DIED = "requests failed", "a worker process ended by itself or hung"
+
+
+@pytest.mark.parametrize(("wrong", "why"), [("raise", RAISED), ("exit", DIED)])
+def test_what_a_version_fails_in_service_is_answered_by_the_one_before(
+    start: Start, wrong: str, why: str
+) -> None:
+    server = start({"--latency-factor": 0})
+    with asking(server.port, "worker", CLIENTS) as asked:
+        asked.wait_for(10)
+        data = python_bytes(2, wrong, "late")
+        assert publish(server.port, "worker", 2, "model.py", data) == IN_SERVICE
+        until(lambda: versions_of(server.port, "worker")[2]["state"] == "withdrawn", 20.0)
+        asked.wait_for(2 * LATE_RUNS)
+    assert asked.failed() == []
+    assert asked.versions() == {1, 2}
+    assert why in versions_of(server.port, "worker")[2]["reason"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "status", "why"),
     [
         ("nan", OK, "answers held NaN or infinity"),
-        ("raise", 500, "requests failed"),
-        ("exit", 503, "a worker process ended by itself or hung"),
-        ("hang", 504, "a worker process ended by itself or hung"),
+        ("raise", 500, RAISED),
+        ("exit", 503, DIED),
+        ("hang", 504, DIED),
     ],
 )
 def test_a_version_that_turns_bad_in_service_is_taken_back(
     start: Start, wrong: str, status: int, why: str
 ) -> None:
-    server = start({"--request-timeout-s": 1, "--hang-grace-s": 1, "--latency-factor": 0})
+    server = start({**HANGS, "--no-probation-stand-in": ""})
     with asking(server.port, "worker", CLIENTS) as asked:
         asked.wait_for(10)
         data = python_bytes(2, wrong, "late")

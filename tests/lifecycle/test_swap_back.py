@@ -115,6 +115,30 @@ async def test_a_version_that_fails_is_taken_back_by_itself_with_the_numbers() -
 
 
 @in_virtual_time
+async def test_the_version_that_is_proven_stands_in_for_the_one_that_is_not() -> None:
+    steps = FakeSteps()
+    swap = swap_of(steps)
+    assert swap.stand_in("v1") is None
+    await swap.publish(Order("v2"))
+    assert (swap.stand_in("v2"), swap.stand_in("v1")) == ("v1", None)
+    await swap.publish(Order("v3"))
+    assert [swap.stand_in(one) for one in ("v1", "v2", "v3")] == [None, "v1", "v1"]
+    swap.see("v3", NONFINITE)
+    assert [swap.stand_in(one) for one in ("v1", "v2", "v3")] == [None, "v1", "v1"]
+    await asyncio.sleep(2.0)  # both are closed
+    assert [swap.stand_in(one) for one in ("v1", "v2", "v3")] == [None, None, None]
+
+
+@in_virtual_time
+async def test_nobody_stands_in_for_a_version_that_has_passed() -> None:
+    steps = FakeSteps()
+    swap = swap_of(steps)
+    await swap.publish(Order("v2"))
+    await asyncio.sleep(PLAN.time_s + 1.0)
+    assert (swap.kept, swap.stand_in("v2"), swap.stand_in("v1")) == ("v1", None, None)
+
+
+@in_virtual_time
 async def test_what_other_versions_do_does_not_count() -> None:
     steps = FakeSteps()
     swap = swap_of(steps)

@@ -124,3 +124,15 @@ async def test_a_client_that_leaves_while_it_registers_is_no_bug(caplog) -> None
     path = "/v2/systemsharedmemory/region/r/register"
     assert (await call(app, "POST", path, gone=True))[0] == 400
     assert caplog.records == []
+
+
+async def test_the_first_request_finds_the_routes_worked_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = app_for(Facts(), SharedRegions(for_all=False))
+
+    def late(*_: Any, **__: Any) -> None:
+        raise AssertionError("a route is worked out while models answer")
+
+    monkeypatch.setattr("fastapi.routing.get_dependant", late)
+    assert (await call(app, "GET", "/v2/health/live"))[0] == 200

@@ -88,6 +88,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_nonfinite": ("3", 3),
     "latency_factor": ("1.5", 1.5),
     "probation_false_alarm": ("0.01", 0.01),
+    "probation_stand_in": ("no", False),
     "record_requests": ("0", 0),
     "record_bytes": ("1MiB", 1024**2),
     "record_one_in": ("10", 10),

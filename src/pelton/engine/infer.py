@@ -10,6 +10,8 @@ from pelton.engine.lending import Lease, Lender, lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
 from pelton.engine.reply import reply
+from pelton.engine.stand_in import HEADER as STAND_IN_HEADER
+from pelton.engine.stand_in import stand_in
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
 from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing
 from pelton.routing.choice import HEADER, Choice, told
@@ -68,12 +70,10 @@ class Engine:
             InvalidRequest: the inputs or the wanted outputs do not fit the model.
             ModelFailed: the model raised.
             DeadlineExceeded: the request's time was over before it had an answer.
-            Unavailable: too many requests wait for the model, its worker died, its version is not
-                ready, or the server is shutting down.
+            Unavailable: too many wait, a worker died, the version is not ready, the server ends.
         """
         if self._refusing:
-            self.refused(request.model, Code.UNAVAILABLE)
-            raise Unavailable("the server is shutting down; send the request to another", 1.0)
+            raise self._shutting_down(request)
         self._running += 1
         model, lease = None, None
         try:
@@ -98,7 +98,9 @@ class Engine:
                 response, rows = found or await answer_cached(request, model, model.cache, asked)
         except PeltonError as error:
             self._failed(request, model, error.code)
-            raise
+            if model is None or model.stand_in is None:
+                raise
+            return await self._answer_instead(request, model, choice, error)
         finally:
             self._leave(model, lease)
         self._observe(Observed(model.name, None, response.timing, rows, model.version))
@@ -138,6 +140,10 @@ class Engine:
         """Have a request counted that failed, here or already while it was being decoded."""
         self._observe(Observed(model, code, Timing()))
 
+    def _shutting_down(self, request: InferRequest) -> Unavailable:
+        self.refused(request.model, Code.UNAVAILABLE)
+        return Unavailable("the server is shutting down; send the request to another", 1.0)
+
     def _failed(self, request: InferRequest, model: Model | None, code: Code) -> None:
         if model is None:
             self.refused(request.model, code)
@@ -145,6 +151,36 @@ class Engine:
         self._observe(Observed(model.name, code, Timing(), 0, model.version))
         if model.watch is not None and not request.signed:
             model.watch(request, code, None, None)
+
+    async def _answer_instead(
+        self, request: InferRequest, failing: Model, failed: Choice, failure: PeltonError
+    ) -> InferResponse:
+        """Answer a request by another version than the one that was chosen and has failed it.
+
+        Raises:
+            PeltonError: the failure, if nobody may, or if the other has no answer either.
+        """
+        choice = stand_in(failing, request, failed, failure, self.models.table)
+        if choice is None:
+            raise failure
+        self._running += 1
+        model, lease = None, None
+        try:
+            lease = None if self._lender is None else await _leased(self._lender, choice)
+            model = self.models.at(choice.model, choice.version) if lease is None else lease.model
+            model.enter()
+            answer, timing = await model.answer(request)
+            response = reply(request, model, answer.outputs, timing)
+        except PeltonError as error:
+            self._failed(request, model, error.code)
+            raise failure from None
+        finally:
+            self._leave(model, lease)
+        self._observe(Observed(model.name, None, timing, answer.batch_rows, model.version))
+        if model.watch is not None:
+            model.watch(request, None, timing, response.outputs)
+        response.notes = (*response.notes, (STAND_IN_HEADER, choice.arm))
+        return response
 
     def _leave(self, model: Model | None, lease: Lease | None) -> None:
         if model is not None:

@@ -18,6 +18,7 @@ from pelton.engine.guard import guarded
 from pelton.engine.lane import Lane, most_batch_rows
 from pelton.engine.placement import SAMPLES, Placement, RunTimes
 from pelton.engine.signed import SignedRuns
+from pelton.engine.thread_instance import ThreadInstance
 from pelton.errors import Code, DeadlineExceeded, PeltonError
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance, LoadedModel, Stop, Stoppable
@@ -98,6 +99,9 @@ class Model:
         deterministic: whether the same requests must give the same bits.
         cache: keeps its answers; None where none are kept. Set by whoever loads it.
         watch: told what each request showed of this version; None while nobody wants to know.
+        stand_in: says which version may answer a request that this one has failed, if any; None
+            while none ever may.
+        keeps_inputs: whether the inputs of a request are after a run what they were before.
         signed: answers requests with signed objects; None where it takes none. Set like the cache.
     """
 
@@ -125,6 +129,9 @@ class Model:
         self.deterministic = serving.deterministic
         self.cache: ResultCache | None = None
         self.watch: Watch | None = None
+        self.stand_in: Callable[[], int | None] | None = None
+        in_threads = any(isinstance(one, ThreadInstance) for one in instances)
+        self.keeps_inputs = inline is not None or not in_threads
         self.signed: SignedRuns | None = None
         self._asked = 0  # requests that were given to it and are not answered yet
         self._idle: asyncio.Event | None = None

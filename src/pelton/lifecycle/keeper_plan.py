@@ -83,5 +83,11 @@ def plan_of(settings: Said) -> KeeperPlan:
         max_upload_bytes=settings["max_upload_bytes"],
         max_models_bytes=settings["max_models_bytes"],
         watch_interval_s=settings["watch_interval_s"],
-        swap=SwapPlan(times, probation, recording, observes=settings["allow_publish"]),
+        swap=SwapPlan(
+            times,
+            probation,
+            recording,
+            observes=settings["allow_publish"],
+            stands_in=settings["probation_stand_in"],
+        ),
     )

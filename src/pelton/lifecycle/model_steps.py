@@ -42,12 +42,14 @@ class SwapPlan:
         probation: what a new version has to keep to.
         recording: which requests the next version has to answer.
         observes: whether requests are watched, for the two above.
+        stands_in: whether the version before answers what one on probation fails.
     """
 
     times: SwapTimes = field(default_factory=SwapTimes)
     probation: ProbationPlan = field(default_factory=ProbationPlan)
     recording: RecordingPlan = field(default_factory=RecordingPlan)
     observes: bool = False
+    stands_in: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class ModelSteps:
         if self._tools.plan.observes:
             version.watch = self._observing.watch_of(version)
             version.died = functools.partial(self._died, version)
+            if self._tools.plan.stands_in:
+                version.stand_in = functools.partial(self._stand_in, version)
         return version
 
     async def warm(self, candidate: Version) -> None:
@@ -258,6 +262,10 @@ class ModelSteps:
         version.recent.died()
         if self._shelf.swap is not None:
             self._shelf.swap.died(version)
+
+    def _stand_in(self, version: Version) -> int | None:
+        other = None if self._shelf.swap is None else self._shelf.swap.stand_in(version)
+        return None if other is None else other.number
 
     def _as_swap(self, switched: Switched[Version]) -> Swap:
         before = None if switched.before is None else switched.before.number

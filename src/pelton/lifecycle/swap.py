@@ -92,6 +92,7 @@ class ModelSwap(Generic[S, V]):
         self._steps = steps
         self._times = times
         self._kept: _Kept[V] | None = None
+        self._unproven: set[V] = set()  # those that leave before their probation was passed
         self._probation: Probation | None = None
         self._one_by_one = asyncio.Lock()
         self._publishes: set[asyncio.Task[V]] = set()
@@ -110,6 +111,16 @@ class ModelSwap(Generic[S, V]):
     def on_probation(self) -> bool:
         """Whether the version that answers may still be taken back by itself."""
         return self._probation is not None
+
+    def stand_in(self, version: V) -> V | None:
+        """Return who may answer what this version fails; None where nobody may.
+
+        That is the one that was proven last, for a version on probation, and for one that did not
+        pass it: what such a one was given while it answered may fail later.
+        """
+        proven = self.served if self._probation is None else self.kept
+        on_trial = version is self.served or version in self._unproven
+        return proven if on_trial and version is not proven else None
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -259,6 +270,7 @@ class ModelSwap(Generic[S, V]):
         proven = before
         if self._probation is not None and self._kept is not None:
             proven = self._kept.version
+            self._unproven.add(before)
             self._leave(before)
         self._keep(proven)
         self._probation = self._steps.probation(proven)
@@ -274,6 +286,7 @@ class ModelSwap(Generic[S, V]):
         before, after = self.served, self._kept.version
         self._steps.switch(after)
         self.served, self._kept, self._probation = after, None, None
+        self._unproven.add(before)
         self._leave(before)
         logger.warning(
             "model %s: the version before answers again (%s)%s",
@@ -329,6 +342,7 @@ class ModelSwap(Generic[S, V]):
         except TimeoutError:
             logger.warning("an old version of model %s is closed while it runs", self._name)
         finally:
+            self._unproven.discard(version)
             await self._steps.close(version)
 
     def _left(self, task: asyncio.Task[None]) -> None:

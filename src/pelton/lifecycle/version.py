@@ -41,6 +41,7 @@ class Version:
         numbers: what was measured before it was switched to.
         watch: told of each request that it was given, every time that it is loaded.
         died: told likewise when a worker process of it has ended by itself.
+        stand_in: says which version may answer what it fails, if any.
     """
 
     def __init__(self, source: Source) -> None:
@@ -53,6 +54,7 @@ class Version:
         self.numbers: Numbers = {}
         self.watch: Watch | None = None
         self.died: Callable[[], None] | None = None
+        self.stand_in: Callable[[], int | None] | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +70,7 @@ class Version:
         """Note that it is in memory now, as this model."""
         self.model = model
         model.watch = self.watch
+        model.stand_in = self.stand_in
         if self.died is not None:
             model.on_death(self.died)
 

@@ -87,7 +87,15 @@ def control_app(
     _add_inference(app, inference)
     _add_errors(app)
     _describe_errors(app)
+    _work_out(app)
     return app
+
+
+def _work_out(app: FastAPI) -> None:
+    """Have FastAPI work its routes out now: else it does, while models answer, when first asked."""
+    asked = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(asked)
 
 
 def _add_inference(app: FastAPI, inference: UnusualInference) -> None:

@@ -1,0 +1,56 @@
+"""Who answers a request that a version has failed which had yet to prove itself.
+
+While a new version is on probation the one before it is loaded and warm. A request that the new
+one was to answer, and failed, is not lost then: the version before answers it, as it would have an
+hour ago. The failure counts against the new version all the same.
+
+That is done only where it is what the caller wants and cannot do harm:
+
+* The caller asked for the model, and not for a version, by number, by label, or by a route.
+* The version failed: its code raised, or its worker ended during the request. A request that is
+  wrong itself, one whose time is over, and one that found the line full, are told as ever.
+* The inputs are untouched. Foreign code in this process may have written to them.
+"""
+
+from __future__ import annotations
+
+from pelton.engine.model import Model
+from pelton.errors import Code, PeltonError, Unavailable
+from pelton.messages import InferRequest
+from pelton.routing.choice import Choice
+from pelton.routing.policy import Latest
+from pelton.routing.table import Table
+
+HEADER = "x-pelton-instead-of"
+"""The header in which an answer names the version that has failed the request, in lower case."""
+
+_FAILED = frozenset({Code.MODEL_FAILED, Code.INTERNAL})
+
+
+def stand_in(
+    model: Model, request: InferRequest, choice: Choice, error: PeltonError, table: Table
+) -> Choice | None:
+    """Say who may answer a request now.
+
+    Args:
+        model: the version that has failed it.
+        request: the request.
+        choice: by which that version was asked.
+        error: how it failed.
+        table: who answers whom.
+
+    Returns:
+        Another version, with the one that failed as its arm; None where nobody may.
+    """
+    version = None if model.stand_in is None else model.stand_in()
+    if version is None or request.signed or not model.keeps_inputs or not _has_failed(error):
+        return None
+    route = table.routes.get(choice.route)
+    by_name = not choice.forced and (route is None or isinstance(route.policy, Latest))
+    return choice._replace(version=version, arm=str(model.version)) if by_name else None
+
+
+def _has_failed(error: PeltonError) -> bool:
+    # What was not begun is told when to come again; what was lost on the way is not.
+    lost = isinstance(error, Unavailable) and error.retry_after_s is None
+    return error.code in _FAILED or lost

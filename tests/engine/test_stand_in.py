@@ -1,0 +1,166 @@
+"""What a version on probation fails is answered by the version before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.fake_models import VECTOR, FakeModel, described
+from engine.two_versions import Versions
+from engine.virtual_time import in_virtual_time, settle
+from pelton.engine.model import Model
+from pelton.engine.models import Models
+from pelton.engine.stand_in import HEADER
+from pelton.engine.thread_instance import thread_instances
+from pelton.errors import Code, DeadlineExceeded, InvalidRequest, ModelFailed, Unavailable
+from pelton.messages import InferRequest
+from pelton.specs import Serving
+
+LOST = Unavailable("its worker ended during the request")
+
+
+def on_probation(**more: Any) -> Versions:
+    """Return versions 1 and 2; the second answers, and the first stands in for it."""
+    served = Versions(1, 2, **more)
+    served.at[2].stand_in = lambda: 1
+    return served
+
+
+@in_virtual_time
+@pytest.mark.parametrize("failure", [ModelFailed("it raised"), LOST])
+async def test_the_version_before_answers_and_both_are_observed(failure: Exception) -> None:
+    served = on_probation()
+    watched: list[tuple[int, Code | None]] = []
+    for number, model in served.at.items():
+        model.watch = lambda _request, code, *_, number=number: watched.append((number, code))
+    asked = served.ask(3.0, id="mine")
+    await settle()
+    served.runs[2].fail(failure)
+    await settle()
+    served.runs[1].finish()
+    response = await asked
+    assert (response.version, response.id) == ("1", "mine")
+    assert (HEADER, "2") in response.notes
+    np.testing.assert_array_equal(response.outputs["x"], [3.0])
+    assert [(one.version, one.error, one.batch_rows) for one in served.observed] == [
+        (2, failure.code, 0),
+        (1, None, 1),
+    ]
+    assert watched == [(2, failure.code), (1, None)]
+    await served.at[1].drained()
+    await served.at[2].drained()
+    assert await served.engine.drain(0.0) == 0
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    "failure",
+    [
+        InvalidRequest("the model refuses it"),
+        DeadlineExceeded("too late"),
+        Unavailable("the line is full", 0.5),
+    ],
+)
+async def test_what_the_version_is_not_to_blame_for_is_told(failure: Exception) -> None:
+    served = on_probation()
+    asked = served.ask()
+    await settle()
+    served.runs[2].fail(failure)
+    with pytest.raises(type(failure)):
+        await asked
+    assert served.runs[1].runs == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize("version", ["2", "stable"])
+async def test_who_asked_for_the_version_is_told(version: str) -> None:
+    served = on_probation()
+    served.models.table = served.models.table.with_labels("m", {"stable": 2})
+    asked = served.ask(version=version)
+    await settle()
+    served.runs[2].fail(LOST)
+    with pytest.raises(Unavailable):
+        await asked
+    assert served.runs[1].runs == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("route", "answered"),
+    [
+        ({"policy": "latest"}, True),
+        ({"policy": "pinned", "version": 2}, False),
+        ({"policy": "split", "arms": [{"version": 2, "weight": 1}], "salt": "s"}, False),
+    ],
+)
+async def test_a_route_that_names_the_version_has_no_other(
+    route: dict[str, Any], answered: bool
+) -> None:
+    served = on_probation(route=route)
+    asked = served.ask()
+    await settle()
+    served.runs[2].fail(LOST)
+    await settle()
+    if answered:
+        served.runs[1].finish()
+        assert (await asked).version == "1"
+    else:
+        with pytest.raises(Unavailable):
+            await asked
+        assert served.runs[1].runs == []
+
+
+@in_virtual_time
+async def test_if_neither_has_an_answer_the_first_failure_is_told() -> None:
+    served = on_probation()
+    asked = served.ask()
+    await settle()
+    served.runs[2].fail(ModelFailed("of the second"))
+    await settle()
+    served.runs[1].fail(ModelFailed("of the first"))
+    with pytest.raises(ModelFailed, match="of the second"):
+        await asked
+    assert [one.version for one in served.observed] == [2, 1]
+    await served.at[1].drained()
+
+
+@in_virtual_time
+async def test_a_version_that_has_left_meanwhile_stands_in_for_nobody() -> None:
+    served = on_probation()
+    asked = served.ask()
+    await settle()
+    served.models.remove(served.at[1])
+    served.runs[2].fail(LOST)
+    with pytest.raises(Unavailable, match="worker ended"):
+        await asked
+
+
+@in_virtual_time
+async def test_a_version_that_has_proved_itself_has_none() -> None:
+    served = on_probation()
+    served.at[2].stand_in = lambda: None
+    asked = served.ask()
+    await settle()
+    served.runs[2].fail(LOST)
+    with pytest.raises(Unavailable):
+        await asked
+
+
+async def test_inputs_that_foreign_code_may_have_changed_are_given_to_nobody_else() -> None:
+    def spoil(inputs: Any) -> Any:
+        inputs["x"][:] = 0.0
+        raise ValueError("broken")
+
+    loaded = FakeModel(spoil, described(VECTOR), concurrent=False)
+    threads = thread_instances(loaded, 1)
+    by_thread = Model(loaded.metadata, threads, Serving(), lambda: 0.0)
+    known = Model(loaded.metadata, threads, Serving(), lambda: 0.0, inline=FakeModel())
+    assert (by_thread.keeps_inputs, known.keeps_inputs) == (False, True)
+    by_thread.stand_in = lambda: 1
+    served = Versions()
+    served.engine.models = Models([by_thread])
+    with pytest.raises(ModelFailed):
+        await served.engine.infer(InferRequest("m", {"x": np.ones(1, np.float32)}))
+    assert [one.error for one in served.observed] == [Code.MODEL_FAILED]
