@@ -76,3 +76,34 @@ def test_threads_share_a_heap_where_models_come_and_go(heaps: str) -> None:
     command = [sys.executable, "-c", THREADS, heaps]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (told.count("<heap nr=") <= 2) is (heaps == "shared")
+
+
+END_OF_HEAP = """
+import ctypes, threading
+from pathlib import Path
+from pelton.runtimes.memory import give_memory_back, share_heaps
+share_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def come_and_go(count):
+    blocks = [libc.malloc(ctypes.c_size_t(1_000_000)) for _ in range(count)]
+    for block in blocks: ctypes.memset(block, 1, 1_000_000)
+    for block in blocks: libc.free(block)
+def held_after(count):
+    for _ in range(4):  # whichever heap a thread is given
+        thread = threading.Thread(target=come_and_go, args=(count,))
+        thread.start()
+        thread.join()
+    give_memory_back()
+    return held()
+before = held_after(1)
+print(held_after(20) - before)
+"""
+
+
+def test_what_is_free_at_the_end_of_the_shared_heap_is_given_back() -> None:
+    command = [sys.executable, "-c", END_OF_HEAP]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert abs(int(told)) < 1_000_000
