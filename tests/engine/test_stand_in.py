@@ -34,7 +34,9 @@ async def test_the_version_before_answers_and_both_are_observed(failure: Excepti
     served = on_probation()
     watched: list[tuple[int, Code | None]] = []
     for number, model in served.at.items():
-        model.watch = lambda _request, code, *_, number=number: watched.append((number, code))
+        model.watch = lambda _request, code, *_, number=number: (
+            watched.append((number, code)) or False
+        )
     asked = served.ask(3.0, id="mine")
     await settle()
     served.runs[2].fail(failure)
@@ -52,6 +54,23 @@ async def test_the_version_before_answers_and_both_are_observed(failure: Excepti
     await served.at[1].drained()
     await served.at[2].drained()
     assert await served.engine.drain(0.0) == 0
+
+
+@in_virtual_time
+@pytest.mark.parametrize("other", ["answers", "fails", "may not"])
+async def test_an_answer_of_no_use_is_given_only_where_there_is_no_other(other: str) -> None:
+    served = on_probation()
+    served.at[2].watch = lambda *_: True
+    asked = served.ask(version="2" if other == "may not" else None)
+    await settle()
+    served.runs[2].finish()
+    await settle()
+    if other == "answers":
+        served.runs[1].finish()
+    elif other == "fails":
+        served.runs[1].fail(ModelFailed("it raised"))
+    assert (await asked).version == ("1" if other == "answers" else "2")
+    await served.at[1].drained()
 
 
 @in_virtual_time

@@ -21,14 +21,14 @@ TIMING = Timing(queue_s=5.0, compute_s=0.25)
 NAN = {"y": np.array([np.nan], np.float32)}
 
 
-def watched(probation: bool = False, takes_objects: bool = False, **plan):
+def watched(probation: bool = False, takes_objects: bool = False, minds: bool = True, **plan):
     seen: list[Fact] = []
 
     def see(_: Version, fact: Fact) -> bool:
         seen.append(fact)
         return probation
 
-    observing = Observing(RecordingPlan(**plan), see, CLOCK)
+    observing = Observing(RecordingPlan(**plan), see, lambda _: minds, CLOCK)
     version = Version(Source(ModelSpec("m", 1, Path("m"), "fake")))
     version.model = model_of(FakeModel(metadata=described(takes_objects=takes_objects)), CLOCK)
     return observing.watch_of(version), seen, observing, version
@@ -52,17 +52,27 @@ def test_a_failed_request_counts_the_time_that_the_version_had() -> None:
 
 def test_every_answer_is_looked_at_on_probation() -> None:
     watch, seen, _, _ = watched(probation=True)
-    for _ in range(5):
-        watch(REQUEST, None, TIMING, NAN)
-    assert [fact.nonfinite for fact in seen] == [False, True, True, True, True]
+    unfit = [watch(REQUEST, None, TIMING, NAN) for _ in range(5)]
+    assert [fact.nonfinite for fact in seen] == unfit == [True] * 5
+    assert not watch(REQUEST, None, TIMING, {"y": np.ones(1, np.float32)})
+
+
+def test_where_nan_is_usual_it_is_given() -> None:
+    watch, seen, _, _ = watched(probation=True, minds=False)
+    assert not watch(REQUEST, None, TIMING, NAN)
+    assert seen[0].nonfinite
 
 
 def test_otherwise_one_of_a_few_is() -> None:
     watch, seen, _, version = watched()
-    for _ in range(2 * LOOK_ONE_IN):
-        watch(REQUEST, None, TIMING, NAN)
-    assert sum(fact.nonfinite for fact in seen) == 2
-    assert version.recent.baseline().nonfinite == 2
+    unfit = [watch(REQUEST, None, TIMING, NAN) for _ in range(2 * LOOK_ONE_IN)]
+    assert [turn for turn, fact in enumerate(seen, 1) if fact.nonfinite] == [
+        1,
+        LOOK_ONE_IN,
+        2 * LOOK_ONE_IN,
+    ]
+    assert version.recent.baseline().nonfinite == 3
+    assert not any(unfit)
 
 
 def test_requests_that_went_well_are_kept() -> None:

@@ -98,17 +98,16 @@ class Engine:
                 response, rows = found or await answer_cached(request, model, model.cache, asked)
         except PeltonError as error:
             self._failed(request, model, error.code)
-            if model is None or model.stand_in is None:
+            if model is None or (other := await self._other(request, model, choice, error)) is None:
                 raise
-            return await self._answer_instead(request, model, choice, error)
+            return other
         finally:
             self._leave(model, lease)
         self._observe(Observed(model.name, None, response.timing, rows, model.version))
-        if model.watch is not None and rows:
-            model.watch(request, None, response.timing, response.outputs)
-        if choice.unit and (said := told(choice)) is not None:
-            response.notes = (*response.notes, (HEADER, said))
-        return response
+        watch = model.watch
+        if watch is not None and rows and watch(request, None, response.timing, response.outputs):
+            response = await self._other(request, model, choice) or response
+        return _noted(response, choice) if choice.unit else response
 
     def metadata(self, name: str, version: str | None = None) -> ModelMetadata:
         """Return what a served model says of itself.
@@ -152,17 +151,21 @@ class Engine:
         if model.watch is not None and not request.signed:
             model.watch(request, code, None, None)
 
-    async def _answer_instead(
-        self, request: InferRequest, failing: Model, failed: Choice, failure: PeltonError
-    ) -> InferResponse:
-        """Answer a request by another version than the one that was chosen and has failed it.
+    async def _other(
+        self,
+        request: InferRequest,
+        failing: Model,
+        failed: Choice,
+        failure: PeltonError | None = None,
+    ) -> InferResponse | None:
+        """Have another version answer a request than the one that was chosen and has failed it.
 
-        Raises:
-            PeltonError: the failure, if nobody may, or if the other has no answer either.
+        Returns:
+            Its answer; None if nobody may, or if it has none either.
         """
         choice = stand_in(failing, request, failed, failure, self.models.table)
         if choice is None:
-            raise failure
+            return None
         self._running += 1
         model, lease = None, None
         try:
@@ -173,7 +176,7 @@ class Engine:
             response = reply(request, model, answer.outputs, timing)
         except PeltonError as error:
             self._failed(request, model, error.code)
-            raise failure from None
+            return None
         finally:
             self._leave(model, lease)
         self._observe(Observed(model.name, None, timing, answer.batch_rows, model.version))
@@ -210,6 +213,12 @@ class Engine:
         except TimeoutError:
             pass
         return self._running
+
+
+def _noted(response: InferResponse, choice: Choice) -> InferResponse:
+    if (said := told(choice)) is not None:
+        response.notes = (*response.notes, (HEADER, said))
+    return response
 
 
 async def _answer_signed(request: InferRequest, model: Model) -> InferResponse:

@@ -28,9 +28,10 @@ from pelton.specs import ModelMetadata, Serving
 logger = logging.getLogger("pelton.engine")
 
 
-Watch = Callable[[InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], None]
+Watch = Callable[[InferRequest, Code | None, Timing | None, Mapping[str, Value] | None], bool]
 """Told of each request for which a version ran, or which it failed: why it failed, or where the
-time went and what came out. Must be quick and must not raise."""
+time went and what came out. Tells whether another version had better answer, where one may. Must be
+quick and must not raise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ hour ago. The failure counts against the new version all the same.
 That is done only where it is what the caller wants and cannot do harm:
 
 * The caller asked for the model, and not for a version, by number, by label, or by a route.
-* The version failed: its code raised, or its worker ended during the request. A request that is
-  wrong itself, one whose time is over, and one that found the line full, are told as ever.
+* The version failed: its code raised, its worker ended during the request, or it answered NaN or
+  infinity where that is not usual. A request that is wrong itself, one whose time is over, and one
+  that found the line full, are told as ever.
 * The inputs are untouched. Foreign code in this process may have written to them.
 """
 
@@ -28,7 +29,7 @@ _FAILED = frozenset({Code.MODEL_FAILED, Code.INTERNAL})
 
 
 def stand_in(
-    model: Model, request: InferRequest, choice: Choice, error: PeltonError, table: Table
+    model: Model, request: InferRequest, choice: Choice, error: PeltonError | None, table: Table
 ) -> Choice | None:
     """Say who may answer a request now.
 
@@ -36,7 +37,7 @@ def stand_in(
         model: the version that has failed it.
         request: the request.
         choice: by which that version was asked.
-        error: how it failed.
+        error: how it failed; None where its answer is of no use.
         table: who answers whom.
 
     Returns:
@@ -50,7 +51,9 @@ def stand_in(
     return choice._replace(version=version, arm=str(model.version)) if by_name else None
 
 
-def _has_failed(error: PeltonError) -> bool:
+def _has_failed(error: PeltonError | None) -> bool:
+    if error is None:
+        return True
     # What was not begun is told when to come again; what was lost on the way is not.
     lost = isinstance(error, Unavailable) and error.retry_after_s is None
     return error.code in _FAILED or lost

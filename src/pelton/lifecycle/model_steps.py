@@ -90,7 +90,7 @@ class ModelSteps:
         self._shelf = shelf
         self._tools = tools
         self._memory = tools.memory
-        self._observing = Observing(tools.plan.recording, self._see)
+        self._observing = Observing(tools.plan.recording, self._see, self._minds_nonfinite)
         self._unrecorded: list[Swap] = []
         self._recording: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
@@ -253,10 +253,16 @@ class ModelSteps:
 
     def _see(self, version: Version, fact: Fact) -> bool:
         swap = self._shelf.swap
-        if swap is None or not swap.on_probation:
+        if swap is None:
             return False
         swap.see(version, fact)
-        return True
+        return swap.on_probation or swap.stand_in(version) is not None
+
+    def _minds_nonfinite(self, version: Version) -> bool:
+        before = None if self._shelf.swap is None else self._shelf.swap.stand_in(version)
+        if before is None or self._tools.plan.probation.max_nonfinite:
+            return False
+        return not before.recent.baseline().nonfinite
 
     def _died(self, version: Version) -> None:
         version.recent.died()

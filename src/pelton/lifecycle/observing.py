@@ -49,6 +49,7 @@ class Observing:
         self,
         plan: RecordingPlan,
         see: Callable[[Version, Fact], bool],
+        minds_nonfinite: Callable[[Version], bool],
         clock: Clock = time.monotonic,
     ) -> None:
         """Begin with nothing.
@@ -56,12 +57,14 @@ class Observing:
         Args:
             plan: what is recorded.
             clock: the server's, on which requests are given to versions.
-            see: told of each request to a version; returns whether the version is on probation.
+            see: told of each request to a version; returns whether the version has yet to prove
+                itself.
+            minds_nonfinite: tells of such a version whether NaN and infinity are unusual.
         """
         self._plan = plan
         self._see = see
+        self._minds_nonfinite = minds_nonfinite
         self._clock = clock
-        self._looks_exactly = False
         self._recording: Recording | None = None
         if plan.requests:
             chance = random.Random()  # noqa: S311 - a sample, not a secret
@@ -69,24 +72,25 @@ class Observing:
 
     def watch_of(self, version: Version) -> Watch:
         """Return what is to be told of each request that a version was given."""
-        turns = 0
+        turns, exactly = 0, True
 
         def watch(
             request: InferRequest,
             error: Code | None,
             timing: Timing | None,
             outputs: Mapping[str, Value] | None,
-        ) -> None:
-            nonlocal turns
+        ) -> bool:
+            nonlocal turns, exactly
             turns += 1
             nonfinite = False
-            if outputs is not None and (self._looks_exactly or turns % LOOK_ONE_IN == 0):
+            if outputs is not None and (exactly or turns % LOOK_ONE_IN == 0):
                 nonfinite = any_nonfinite(outputs)
             fact = Fact(error, _took_s(request, timing, self._clock), nonfinite)
             version.recent.add(fact)
-            self._looks_exactly = self._see(version, fact)
+            exactly = self._see(version, fact)
             if error is None and self._recording is not None and _is_repeatable(version):
                 self._recording.put(request.inputs)
+            return nonfinite and exactly and self._minds_nonfinite(version)
 
         return watch
 
