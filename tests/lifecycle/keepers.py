@@ -216,7 +216,7 @@ class TextLoader:
         fake = FakeModel(run, metadata)
         self.loaded.append(fake)
         instances = thread_instances(fake, 1, time.monotonic)
-        return Model(metadata, instances, Serving(), time.monotonic)
+        return Model(metadata, instances, Serving(), time.monotonic, inline=fake)
 
     def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
         outcomes: list[Model | LoadFailed] = []
