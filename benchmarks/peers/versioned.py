@@ -1,11 +1,12 @@
 """A model in Python whose answer tells which version of it has answered: the input plus `VERSION`.
 
-The scenario `swap` writes it with other values in the lines below; each kind but `good` and `late`
-is to be refused before it answers anybody.
+The scenario `swap` writes it with other values in the lines below; each kind but `good` and
+those that are late is to be refused before it answers anybody.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +34,12 @@ def model_inference(obs: Mapping[str, Any]) -> Any:
     global _runs
     _runs += 1
     y = obs["x"] + np.float32(VERSION)
-    if KIND == "nan" or (KIND == "late" and _runs > LATE_RUNS):
+    late = KIND if _runs > LATE_RUNS else ""
+    if late == "late raise":
+        raise RuntimeError("this version fails in service, on purpose")
+    if late == "late exit":
+        os._exit(1)
+    if KIND == "nan" or late == "late nan":
         y[:] = np.nan
     if KIND == "shape":
         y = np.concatenate([y, y], axis=1)

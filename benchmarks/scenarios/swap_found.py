@@ -57,16 +57,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Late:
-    """What a version did that was good at the gates and turned bad in service.
+    """What callers saw of a version that was good at the gates and turned bad in service.
 
     Attributes:
-        bad: answers with NaN that callers got.
-        bad_s: from the first of them to the last.
+        kind: how it turned bad.
+        nan: answers with NaN that they got.
         failed: requests without an answer of status 200.
     """
 
-    bad: int
-    bad_s: float
+    kind: str
+    nan: int
     failed: int
 
 
@@ -80,7 +80,7 @@ class Found:
         before_bytes: resident bytes of server and workers before the first publish.
         after_bytes: likewise, once only one version was left.
         memory_bytes: likewise, every half second of the open loop.
-        late: what a version did that turned bad in service; None where there was none.
+        late: what they saw of versions that turned bad in service, where there were any.
     """
 
     answers: Answers
@@ -88,7 +88,7 @@ class Found:
     before_bytes: int
     after_bytes: int
     memory_bytes: list[int]
-    late: Late | None
+    late: tuple[Late, ...]
 
     @property
     def failed(self) -> int:
