@@ -94,7 +94,7 @@ class Loader:
         if plan.isolation == "process":
             placed = self._in_processes(spec, planned.options, plan.instances, stop)
         else:
-            placed = _in_threads(spec, planned.options, serving, planned.plugin)
+            placed = _in_threads(spec, planned, stop)
         serving = with_safe_batches(serving, spec, placed.metadata)
         metadata = _with_rows(placed.metadata, serving)
         model = Model(metadata, placed.instances, serving, self._clock, placed.inline)
@@ -243,21 +243,20 @@ class _Placed:
     inline: LoadedModel | None
 
 
-def _in_threads(
-    spec: ModelSpec, options: RuntimeOptions, serving: Serving, plugin: RuntimePlugin
-) -> _Placed:
+def _in_threads(spec: ModelSpec, planned: _Planned, stop: Stop | None) -> _Placed:
+    options, plugin = planned.options, planned.plugin
     with ExitStack() as loaded:
-        model = registry.load(spec, options)
+        model = registry.load(spec, options, stop)
         loaded.callback(model.close)
         metadata = model.metadata
         facts = Facts(plugin.isolated, model.concurrent, metadata.device.startswith("cuda"))
-        count = choose(serving, facts, usable_cores()).instances
+        count = choose(planned.serving, facts, usable_cores()).instances
         if model.concurrent:
             instances = thread_instances(model, count)
         else:
             copies = [model]
             while len(copies) < count:
-                copies.append(registry.load(spec, options))
+                copies.append(registry.load(spec, options, stop))
                 loaded.callback(copies[-1].close)
             instances = [one for copy in copies for one in thread_instances(copy, 1)]
         loaded.pop_all()

@@ -80,7 +80,7 @@ class Loading:
         self.fails_after = 100
         self._about_models = about_models
 
-    def __call__(self, spec: ModelSpec, options: RuntimeOptions) -> FakeModel:
+    def __call__(self, spec: ModelSpec, options: RuntimeOptions, stop: Stop) -> FakeModel:
         if spec.name == "broken" or len(self.loaded) == self.fails_after:
             raise LoadFailed(f"model {spec.name!r} is broken")
         metadata = described(TensorSpec("x", "FP32", (2,)), name=spec.name)

@@ -172,6 +172,19 @@ async def test_a_worker_that_hangs_while_it_loads_is_ended(tmp_path: Path) -> No
     await kept.end()
 
 
+async def test_one_that_hangs_inside_the_server_leaves_the_way_to_the_next(tmp_path: Path) -> None:
+    write_scale(tmp_path / "models/digits/1", 1.0)
+    kept = await started(tmp_path / "models", with_swap(PLAN, times=SwapTimes(load_timeout_s=1.5)))
+    inline = 'isolation = "inline"'
+    hanging = python_scale(2.0, on_load="import time; time.sleep(600)")
+    error = await refusal(kept, tar_of(model__py=hanging, model__toml=inline), file_name="")
+    assert (error.gate, error.sentence) == (Gate.LOAD, "it was not done within 1.5 s")
+    good = tar_of(model__py=python_scale(3.0), model__toml=inline)
+    assert (await kept.push("another", good, file_name="")).version == 1
+    assert await kept.ask("another") == (3.0, "1")
+    await kept.end()
+
+
 @pytest.mark.parametrize("gate", ["receive", "check", "load", "warm", "golden"])
 async def test_a_sender_who_leaves_changes_nothing(kept: Kept, gate: str) -> None:
     reached = asyncio.Event()

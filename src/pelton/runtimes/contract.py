@@ -217,3 +217,11 @@ Loader = Callable[[ModelSpec, RuntimeOptions], LoadedModel]
 Raises:
     LoadFailed: one sentence that says what is wrong with the file and what would cure it.
 """
+
+LoaderUntil = Callable[[ModelSpec, RuntimeOptions, Stop], LoadedModel]
+"""Loads as a `Loader` does. Once it is asked to stop, nobody waits for it any more, and whatever it
+holds that other loads may wait for is let go at once; the load itself may go on in vain.
+
+Raises:
+    LoadFailed: as a `Loader`; or it was asked to stop.
+"""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pelton.errors import LoadFailed
-from pelton.runtimes.contract import LoadedModel, Loader, RuntimeOptions
+from pelton.runtimes.contract import LoadedModel, Loader, LoaderUntil, RuntimeOptions, Stop
 from pelton.specs import ModelSpec
 
 ENTRY_POINTS = "pelton.runtimes"
@@ -37,12 +37,15 @@ class RuntimePlugin:
         isolated: whether its models live in worker processes where nobody says otherwise, so
             that one which crashes or hangs harms nobody else. False for code that is trusted not
             to, and whose models keep nothing between two runs.
+        load_until: does the same until it is asked to stop; None where a load that hangs is in
+            nobody's way.
     """
 
     name: str
     suffixes: tuple[str, ...]
     load: Loader
     isolated: bool = True
+    load_until: LoaderUntil | None = None
 
 
 def _load_onnx(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
@@ -57,16 +60,16 @@ def _load_torch(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     return load(spec, options)
 
 
-def _load_python(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
+def _load_python(spec: ModelSpec, options: RuntimeOptions, stop: Stop | None = None) -> LoadedModel:
     from pelton.runtimes.python.model import load
 
-    return load(spec, options)
+    return load(spec, options, stop)
 
 
 BUILT_IN = (
     RuntimePlugin("onnx", (".onnx",), _load_onnx, isolated=False),
     RuntimePlugin("torch", (".pt2", ".pt", ".pth", ".ts", ".torchscript"), _load_torch),
-    RuntimePlugin("python", ("model.py",), _load_python),
+    RuntimePlugin("python", ("model.py",), _load_python, load_until=_load_python),
 )
 
 
@@ -136,13 +139,21 @@ def claims() -> dict[str, str]:
     }
 
 
-def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
+def load(spec: ModelSpec, options: RuntimeOptions, stop: Stop | None = None) -> LoadedModel:
     """Load a model with the runtime that its spec names; a `Loader` for any model.
+
+    Args:
+        spec: the model.
+        options: how it is run.
+        stop: asked when nobody waits any more.
 
     Raises:
         LoadFailed: the runtime is unknown or not installed, or it cannot load the model.
     """
-    return plugin_of(spec).load(spec, options)
+    plugin = plugin_of(spec)
+    if stop is None or plugin.load_until is None:
+        return plugin.load(spec, options)
+    return plugin.load_until(spec, options, stop)
 
 
 def plugin_of(spec: ModelSpec) -> RuntimePlugin:

@@ -8,9 +8,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+
+from pelton.errors import LoadFailed
+from pelton.runtimes.contract import Stop
 
 _PREFIX = "pelton_model_"
 
@@ -19,33 +22,61 @@ _importing = threading.Lock()
 
 
 @contextmanager
-def own_modules(folder: Path) -> Iterator[None]:
+def own_modules(folder: Path, stop: Stop) -> Iterator[None]:
     """Let `import x` in the body find `x.py` of this folder first, and undo that afterwards.
 
     Afterwards neither the search path nor the table of modules knows the folder's modules, so
     two models may each have a `preprocess.py`. What the model imported it keeps; but what it
     imports only later, while it answers a request, has to be an installed package.
 
+    One model at a time is in the body. A model that hangs there would keep all others out; so it
+    is undone at once when the model is given up, although its code may still be running.
+
     Args:
         folder: the model's folder.
+        stop: asked when the model is given up.
+
+    Raises:
+        LoadFailed: that was while it waited for another model.
     """
-    with _importing:
-        names = _importable(folder)
-        others = {name: sys.modules.pop(name) for name in list(sys.modules) if _top(name) in names}
-        before = set(sys.modules)
-        writes_bytecode = not sys.dont_write_bytecode
-        sys.dont_write_bytecode = True  # a folder of models is only ever read
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-        try:
-            yield
-        finally:
+    taken = ExitStack()
+    ending = threading.Lock()  # for two threads may end it: this one, and the one that asks
+
+    def end() -> None:
+        with ending:
+            taken.close()
+
+    try:
+        taken.enter_context(_importing)
+        taken.enter_context(_found_first(folder))
+        stop.on_ask(end)
+        if stop.asked:
+            raise LoadFailed(f"loading {folder.name!r} was given up")
+        yield
+    finally:
+        stop.on_ask(None)
+        end()
+
+
+@contextmanager
+def _found_first(folder: Path) -> Iterator[None]:
+    names = _importable(folder)
+    others = {name: sys.modules.pop(name) for name in list(sys.modules) if _top(name) in names}
+    before = set(sys.modules)
+    writes_bytecode = not sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a folder of models is only ever read
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the model may have taken it out itself
             sys.path.remove(str(folder))
-            sys.dont_write_bytecode = not writes_bytecode
-            for name in sys.modules.keys() - before:
-                if not name.startswith(_PREFIX) and _lies_in(sys.modules[name], folder):
-                    del sys.modules[name]
-            sys.modules.update(others)
+        sys.dont_write_bytecode = not writes_bytecode
+        for name in sys.modules.keys() - before:
+            if not name.startswith(_PREFIX) and _lies_in(sys.modules[name], folder):
+                del sys.modules[name]
+        sys.modules.update(others)
 
 
 def _top(name: str) -> str:

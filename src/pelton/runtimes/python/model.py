@@ -17,7 +17,7 @@ import numpy as np
 from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
 from pelton.runtimes.choices import own_options
-from pelton.runtimes.contract import LoadedModel, RuntimeOptions
+from pelton.runtimes.contract import LoadedModel, RuntimeOptions, Stop
 from pelton.runtimes.memory import free_cycles, give_memory_back
 from pelton.runtimes.python.importing import forget, import_file, own_modules, told
 from pelton.runtimes.python.results import to_outputs
@@ -52,12 +52,13 @@ class Author:
     concurrent: bool
 
 
-def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
+def load(spec: ModelSpec, options: RuntimeOptions, stop: Stop | None = None) -> LoadedModel:
     """Load the `model.py` of a folder.
 
     Args:
         spec: the model; its path is the folder.
         options: the device is handed to the author's code as it is.
+        stop: asked when nobody waits any more; code that hangs is then in no other model's way.
 
     Raises:
         LoadFailed: the code is missing something, or it raised.
@@ -67,7 +68,7 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     folder = spec.path.resolve()
     if not (folder / FILE).is_file():
         raise LoadFailed(f"there is no {FILE} in {folder.name}; {SHOULD_HOLD}")
-    module, author = _run_author(folder, device)
+    module, author = _run_author(folder, device, stop or Stop())
     metadata = ModelMetadata(
         name=spec.name,
         version=str(spec.version),
@@ -135,9 +136,9 @@ class PythonRunner:
         give_memory_back()
 
 
-def _run_author(folder: Path, device: str) -> tuple[ModuleType, Author]:
+def _run_author(folder: Path, device: str, stop: Stop) -> tuple[ModuleType, Author]:
     try:
-        with own_modules(folder):
+        with own_modules(folder, stop):
             module = import_file(folder / FILE)
             try:
                 return module, _find_author(module, str(folder), device)
