@@ -6,11 +6,12 @@ A `Loader` may be used by several threads at once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from pelton.engine.lane import most_batch_rows
 from pelton.engine.model import Model
 from pelton.engine.thread_instance import thread_instances
 from pelton.errors import LoadFailed
+from pelton.lifecycle.threaded_load import within
 from pelton.result_cache import digest_to_share
 from pelton.runtimes import registry
 from pelton.runtimes.contract import Instance, LoadedModel, RuntimeOptions, Stop
@@ -45,6 +47,9 @@ logger = logging.getLogger("pelton.app")
 
 MOST_AT_ONCE = 4
 """So many models in worker processes are loaded at the same time at the start."""
+
+SLOW_S = 30.0
+"""After so long the log says which models the start still waits for."""
 
 
 class Loader:
@@ -117,25 +122,29 @@ class Loader:
             model.close()
             raise
 
-    def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
+    def load_each(self, specs: Sequence[ModelSpec], timeout_s: float) -> list[Model | LoadFailed]:
         """Load and warm several versions; those in worker processes at the same time.
 
         Args:
             specs: the versions.
+            timeout_s: how long each may take; one that hangs is then given up.
 
         Returns:
             Each version, or why it cannot be loaded, in the order of the specs.
         """
         work = [_Wanted(spec) for spec in specs]
         apart = deque(one for one in work if self._is_apart(one.spec))
+        here = deque(one for one in work if not self._is_apart(one.spec))
         try:
-            for _ in range(min(MOST_AT_ONCE, len(apart))):
+            for line in (here, *[apart] * min(MOST_AT_ONCE, len(apart))):
                 # Daemons: a model that hangs must not keep Ctrl-C from ending the server.
-                threading.Thread(target=self._settle_all, args=(apart,), daemon=True).start()
-            self._settle_all(deque(one for one in work if not self._is_apart(one.spec)))
+                settle = functools.partial(self._settle_all, line, timeout_s)
+                threading.Thread(target=settle, daemon=True).start()
+            _tell_slow(work, timeout_s)
             return [_outcome(one.loaded) for one in work]
         except BaseException:
             apart.clear()
+            here.clear()
             for one in work:
                 one.stop.ask()
                 one.loaded.add_done_callback(_close_loaded)
@@ -153,21 +162,37 @@ class Loader:
                 self.arena = Arena.create(self._arena_bytes)
             return self.arena
 
-    def _settle_all(self, work: deque[_Wanted]) -> None:
+    def _settle_all(self, line: deque[_Wanted], timeout_s: float) -> None:
         """Load what there is to load, until nothing is left; other threads may help."""
         while True:
             try:
-                wanted = work.popleft()
+                wanted = line.popleft()
             except IndexError:
                 return
             try:
-                model = self.load_one(wanted.spec, wanted.stop)
-                model.warm_up()
+                wanted.loaded.set_result(self._in_time(wanted, timeout_s))
             # Border: whatever it is, the thread that waits for this load is told.
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001
                 wanted.loaded.set_exception(error)
-            else:
-                wanted.loaded.set_result(model)
+
+    def _in_time(self, wanted: _Wanted, timeout_s: float) -> Model:
+        """Load and warm a version, which gets a thread that can be left behind."""
+        spec = wanted.spec
+        load = functools.partial(self._load_warm, wanted)
+        model = within(load, Model.close, f"loading-{spec.name}", timeout_s)
+        if model is None:
+            wanted.stop.ask()
+            raise LoadFailed(
+                f"version {spec.version} of model {spec.name!r} was not ready within "
+                f"{timeout_s:g} s and is given up; if it is slow and does not hang, raise "
+                "start_timeout_s"
+            )
+        return model
+
+    def _load_warm(self, wanted: _Wanted) -> Model:
+        model = self.load_one(wanted.spec, wanted.stop)
+        model.warm_up(wanted.stop)
+        return model
 
     def _is_apart(self, spec: ModelSpec) -> bool:
         try:
@@ -294,6 +319,20 @@ def _log(spec: ModelSpec, placed: _Placed, plan: Plan, serving: Serving, seconds
 def _tensors(specs: Sequence[TensorSpec]) -> str:
     told = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)
     return told or "any values"
+
+
+def _tell_slow(work: Sequence[_Wanted], timeout_s: float) -> None:
+    """Wait a while for the loads, and log which of them take longer."""
+    wait([one.loaded for one in work], SLOW_S)
+    slow = [f"{one.spec.name} {one.spec.version}" for one in work if not one.loaded.done()]
+    if slow:
+        logger.info(
+            "not loaded after %g s: %s; the server starts when they are, or are given up, "
+            "each %g s after it was begun (start_timeout_s)",
+            SLOW_S,
+            ", ".join(slow),
+            timeout_s,
+        )
 
 
 def _outcome(loading: Future[Model]) -> Model | LoadFailed:

@@ -182,6 +182,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_models_bytes", None, SIZE, "Changing models",
             "What the files of all models in memory may take; the least recently used that are not "
             "pinned make room, and are loaded again when they are asked for."),
+    Setting("start_timeout_s", 300.0, TIMEOUT, "Changing models",
+            "How long a model may take to be loaded and run first while the server starts, when "
+            "disks are cold and many load at once; one that hangs is then given up."),
     Setting("load_timeout_s", 120.0, TIMEOUT, "Changing models",
             "How long a new version may take to be loaded."),
     Setting("warm_timeout_s", 60.0, TIMEOUT, "Changing models",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from pelton.serving_plan import usable_cores, with_safe_batches
 from pelton.specs import Batching, ModelSpec, Serving, TensorSpec
 from support_server import until, write_identity, write_matmul, write_python_model
 
+PATIENCE_S = 60.0
+
 
 def loader(**serving: Any) -> Loader:
     return Loader(Serving(**serving), RuntimeOptions(), 1 << 20, time.monotonic)
@@ -35,7 +38,7 @@ def loader(**serving: Any) -> Loader:
 
 def load(path: Path, one: Loader) -> Models:
     """Load every model under a path; the first that cannot be loaded is raised."""
-    loaded = one.load_each(scan(path, registry.claims()))
+    loaded = one.load_each(scan(path, registry.claims()), PATIENCE_S)
     models = Models([each for each in loaded if isinstance(each, Model)])
     for each in loaded:
         if isinstance(each, LoadFailed):
@@ -107,7 +110,7 @@ def test_each_model_is_loaded_whatever_becomes_of_the_others(tmp_path, monkeypat
         ModelSpec(name, 1, write_identity(tmp_path / f"{name}.onnx"), "onnx")
         for name in ("a", "broken", "c")
     ]
-    outcomes = loader().load_each(specs)
+    outcomes = loader().load_each(specs, PATIENCE_S)
     assert [getattr(one, "name", str(one)) for one in outcomes] == [
         "a",
         "model 'broken' is broken",
@@ -146,7 +149,7 @@ def held(tmp_path: Path, wanted: int, count: int) -> list[ModelSpec]:
 
 
 def test_models_in_worker_processes_are_loaded_at_the_same_time(tmp_path: Path) -> None:
-    outcomes = loader().load_each(held(tmp_path, wanted=3, count=3))
+    outcomes = loader().load_each(held(tmp_path, wanted=3, count=3), PATIENCE_S)
     assert [one.name for one in outcomes if isinstance(one, Model)] == ["m0", "m1", "m2"]
     for one in outcomes:
         if isinstance(one, Model):
@@ -161,12 +164,12 @@ def test_who_is_interrupted_ends_the_workers(tmp_path: Path, monkeypatch) -> Non
         deadline_s = time.monotonic() + 20.0
         while len(list(here.iterdir())) < 2 and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loading.registry, "load", interrupted)
     onnx = ModelSpec("m", 1, write_identity(tmp_path / "m.onnx"), "onnx")
     with pytest.raises(KeyboardInterrupt):
-        loader().load_each([*specs, onnx])
+        loader().load_each([*specs, onnx], PATIENCE_S)
     pids = [one.name for one in here.iterdir()]
     assert len(pids) == 2
     until(lambda: not any(Path("/proc", pid).exists() for pid in pids))

@@ -140,8 +140,8 @@ def test_a_delay_lets_a_load_balancer_notice_before_requests_are_refused(
     assert server.wait() == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("code", [130])
-def test_ctrl_c_while_a_model_is_loading(tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize("isolation", ["process", "inline"])
+def test_ctrl_c_while_a_model_is_loading(tmp_path: Path, isolation: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
         source = f"""
@@ -154,11 +154,12 @@ def test_ctrl_c_while_a_model_is_loading(tmp_path: Path, code: int) -> None:
             def model_inference(obs):
                 return 1
         """
-        server = ServerProcess(write_python_model(tmp_path / "m", source), wait=False)
+        model = write_python_model(tmp_path / "m", source)
+        server = ServerProcess(model, "--isolation", isolation, wait=False)
         loading, _ = listener.accept()
         with loading:
             server.signal(signal.SIGINT)
-            assert server.wait() == code
+            assert server.wait() == 130
     assert "Traceback" not in server.log()
 
 

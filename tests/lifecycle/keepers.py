@@ -218,7 +218,7 @@ class TextLoader:
         instances = thread_instances(fake, 1, time.monotonic)
         return Model(metadata, instances, Serving(), time.monotonic, inline=fake)
 
-    def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
+    def load_each(self, specs: Sequence[ModelSpec], timeout_s: float) -> list[Model | LoadFailed]:
         outcomes: list[Model | LoadFailed] = []
         for spec in specs:
             try:

@@ -59,6 +59,7 @@ def test_the_rest_is_set() -> None:
         max_upload_bytes="2MiB",
         watch_interval_s="5s",
         explicit_models="yes",
+        start_timeout_s="10m",
     )
     probation, recording = plan.swap.probation, plan.swap.recording
     assert (probation.time_s, probation.requests, probation.max_error_share) == (60.0, 7, 0.5)
@@ -68,6 +69,7 @@ def test_the_rest_is_set() -> None:
     assert (recording.agreement, recording.latency_factor) == (0.75, 1.5)
     assert (plan.max_models_bytes, plan.max_upload_bytes) == (1 << 30, 2 << 20)
     assert (plan.watch_interval_s, plan.explicit_models, plan.changes) == (5.0, True, True)
+    assert plan.start_timeout_s == 600.0
 
 
 @pytest.mark.parametrize("written", ["2", "-0.1", "nan", "x", "1_0", ""])

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pelton.errors import LoadFailed
-from pelton.lifecycle.threaded_load import in_thread
+from pelton.lifecycle.threaded_load import in_thread, within
 
 PATIENCE_S = 30.0
 
@@ -110,3 +110,29 @@ async def test_a_load_that_hangs_can_be_given_a_limit() -> None:
             await in_thread(thread.load, thread.discard, "loading")
     thread.may_end.set()
     assert await asyncio.to_thread(thread.discarded.wait, PATIENCE_S)
+
+
+# -- without an event loop -----------------------------------------------------------------------
+
+
+def test_what_was_loaded_in_time_is_handed_over() -> None:
+    thread = Thread()
+    thread.may_end.set()
+    assert within(thread.load, thread.discard, "loading", PATIENCE_S) == "model"
+    assert not thread.discarded.is_set()
+
+
+def test_what_went_wrong_in_time_is_told() -> None:
+    def load() -> str:
+        raise LoadFailed("no such file")
+
+    with pytest.raises(LoadFailed, match="no such file"):
+        within(load, Thread().discard, "loading", PATIENCE_S)
+
+
+def test_what_comes_too_late_is_discarded() -> None:
+    thread = Thread()
+    assert within(thread.load, thread.discard, "loading", 0.01) is None
+    assert not thread.discarded.is_set()
+    thread.may_end.set()
+    assert thread.discarded.wait(PATIENCE_S)

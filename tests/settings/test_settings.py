@@ -77,6 +77,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "watch_interval_s": ("5s", 5.0),
     "max_upload_bytes": ("2MiB", 2 * 1024**2),
     "max_models_bytes": ("8GiB", 8 * 1024**3),
+    "start_timeout_s": ("10m", 600.0),
     "load_timeout_s": ("1m", 60.0),
     "warm_timeout_s": ("2m", 120.0),
     "golden_timeout_s": ("3m", 180.0),

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -57,9 +57,11 @@ def command(
         _serve(load_settings(flags, file=config), path)
     except PeltonError as error:
         print(f"pelton serve: {error.message}", file=sys.stderr)
-        raise SystemExit(WRONG_USE) from None
+        _leave(WRONG_USE)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _leave(130)
+    else:
+        _leave(0)
 
 
 def _serve(settings: Settings, path: Path | None) -> None:
@@ -75,7 +77,6 @@ def _serve(settings: Settings, path: Path | None) -> None:
     finally:
         unbind(listeners)
     logger.info("ended")
-    _leave()
 
 
 def _run(path: Path, settings: Settings, listeners: Sequence[socket.socket]) -> None:
@@ -122,13 +123,15 @@ def _raise_file_limit(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
 
 
-def _leave() -> Any:
+def _leave(code: int) -> NoReturn:
     """End the process, also when a model hangs in one of its threads.
 
-    The interpreter would wait for every thread; what was running has had its time to finish.
+    The interpreter would wait for every thread, or have one that computes in a library crash; what
+    was running has had its time to finish.
     """
     import os
 
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(code)

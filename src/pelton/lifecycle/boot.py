@@ -1,7 +1,7 @@
 """Starts with the models that lie under a path, each in the version that answered last.
 
-A model that cannot be loaded does not keep the others from being served, unless there is none.
-All of it blocks, and happens before the event loop runs.
+A model that cannot be loaded, or does not come back from it, does not keep the others from being
+served, unless there is none. All of it blocks, and happens before the event loop runs.
 """
 
 from __future__ import annotations
@@ -40,8 +40,16 @@ logger = logging.getLogger("pelton.lifecycle")
 class BootLoader(memory.Loader, Protocol):
     """Loads several versions before the event loop runs."""
 
-    def load_each(self, specs: Sequence[ModelSpec]) -> list[Model | LoadFailed]:
-        """Load and warm versions; return each, or why it cannot be loaded, in their order."""
+    def load_each(self, specs: Sequence[ModelSpec], timeout_s: float) -> list[Model | LoadFailed]:
+        """Load and warm versions.
+
+        Args:
+            specs: the versions.
+            timeout_s: how long each may take; one that hangs is then given up.
+
+        Returns:
+            Each version, or why it cannot be loaded, in their order.
+        """
         ...
 
 
@@ -121,7 +129,7 @@ def open_keeper(
         label = told.label or _labels_into(models)
         keeper = Keeper(Parts(plan, view, tools, intake, bounded, label, first_look))
         undone.callback(models.close)
-        _Boot(keeper, tools, view, loader).load(bounded, plan.changes)
+        _Boot(keeper, tools, view, loader).load(bounded, plan)
         undone.pop_all()
     return keeper
 
@@ -169,22 +177,23 @@ class _Boot:
         self._active: dict[str, int] = {}
         self._faults: list[tuple[str, LoadFailed]] = []
 
-    def load(self, bounded: BoundedMemory | None, may_be_empty: bool) -> None:
+    def load(self, bounded: BoundedMemory | None, plan: KeeperPlan) -> None:
         """Load all models.
 
         Raises:
             LoadFailed: none can be served.
         """
-        found = [] if may_be_empty and self._view.is_empty() else self._view.all()
+        found = [] if plan.changes and self._view.is_empty() else self._view.all()
         wanted = list(self._wanted(found))
         if bounded is None:
             specs = [source.spec for source in wanted]
-            for source, loaded in zip(wanted, self._loader.load_each(specs), strict=True):
+            outcomes = self._loader.load_each(specs, plan.start_timeout_s)
+            for source, loaded in zip(wanted, outcomes, strict=True):
                 self._put(source, loaded, None)
         else:
             # What is to stay comes first, since there may be no room for all.
             for source in sorted(wanted, key=lambda source: not source.spec.pinned):
-                (loaded,) = self._loader.load_each([source.spec])
+                (loaded,) = self._loader.load_each([source.spec], plan.start_timeout_s)
                 self._put(source, loaded, bounded)
         self._tell_faults(not found or any(self._keeper.shelf(one.name).versions for one in found))
         for name, active in self._active.items():

@@ -28,6 +28,7 @@ class KeeperPlan:
         max_upload_bytes: the most that one upload may have.
         max_models_bytes: what the files of all models in memory may take; None for any.
         watch_interval_s: how often it is looked whether the folder has changed; 0 for never.
+        start_timeout_s: how long each model may take at the start.
         swap: how versions are exchanged.
     """
 
@@ -36,6 +37,7 @@ class KeeperPlan:
     max_upload_bytes: int = 4 << 30
     max_models_bytes: int | None = None
     watch_interval_s: float = 0.0
+    start_timeout_s: float = 300.0
     swap: SwapPlan = field(default_factory=SwapPlan)
 
     @property
@@ -83,6 +85,7 @@ def plan_of(settings: Said) -> KeeperPlan:
         max_upload_bytes=settings["max_upload_bytes"],
         max_models_bytes=settings["max_models_bytes"],
         watch_interval_s=settings["watch_interval_s"],
+        start_timeout_s=settings["start_timeout_s"],
         swap=SwapPlan(
             times,
             probation,

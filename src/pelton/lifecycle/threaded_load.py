@@ -43,6 +43,30 @@ async def in_thread(load: Callable[[], T], discard: Callable[[T], None], name: s
         raise
 
 
+def within(
+    load: Callable[[], T], discard: Callable[[T], None], name: str, timeout_s: float
+) -> T | None:
+    """Call a blocking loader as `in_thread` does, and wait for it without an event loop.
+
+    Args:
+        load: the loader; never returns None.
+        discard: gives back what came too late; called in the loader's thread.
+        name: name of that thread.
+        timeout_s: how long to wait.
+
+    Returns:
+        What was loaded; None when the time is over.
+
+    Raises:
+        BaseException: what the loader raised.
+    """
+    handed: concurrent.futures.Future[T] = concurrent.futures.Future()
+    thread = threading.Thread(target=_load, args=(load, discard, handed), name=name, daemon=True)
+    _start(thread, handed)
+    concurrent.futures.wait([handed], timeout_s)
+    return None if handed.cancel() else handed.result()
+
+
 def _start(thread: threading.Thread, handed: concurrent.futures.Future[T]) -> None:
     try:
         thread.start()

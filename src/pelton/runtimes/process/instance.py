@@ -277,15 +277,15 @@ class ProcessInstance:
 
     def _kill(self, trouble: str) -> None:
         """End the worker; `_on_end` follows."""
-        if self._child is None:
+        if (child := self._child) is None:
             return
         if trouble:
             self._trouble = self._sentence(trouble)
-        self._child.kill()
-        if self._child.end_fd < 0:
+        child.kill()
+        if child.end_fd < 0:
             self._on_end()
         elif self._loop is not None:
-            self._loop.remove_reader(self._child.channel.fileno())
+            self._loop.remove_reader(child.channel.fileno())
 
     # -- what the worker does ---------------------------------------------------------------------
 
