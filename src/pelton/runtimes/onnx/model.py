@@ -18,8 +18,8 @@ from pelton.runtimes.declared import reconcile
 from pelton.runtimes.extras import needs
 from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.onnx.file import OnnxFacts, check_external, read_facts
-from pelton.runtimes.onnx.session import device_of, open_session
-from pelton.runtimes.onnx.values import DATATYPES, as_ort_value, feeder, from_ort_value, reader
+from pelton.runtimes.onnx.session import bfloat16_runner, device_of, open_session, runner
+from pelton.runtimes.onnx.values import DATATYPES, feeder, reader
 from pelton.specs import ModelMetadata, ModelSpec, TensorSpec
 
 logger = logging.getLogger("pelton.runtimes")
@@ -83,21 +83,23 @@ class OnnxModel:
     concurrent = True
 
     def __init__(self, session: Any, metadata: ModelMetadata, facts: OnnxFacts) -> None:
+        from onnxruntime import RunOptions
         from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
         # How long a loop takes may depend on the inputs' values, so no measured time tells of it.
         self.quick = not facts.loops
         self.metadata = metadata
         self._session = session
+        # Without options each run makes some of its own, which takes as long as a tiny model.
+        self._usual = RunOptions()
         self._refusal: type[Exception] = InvalidArgument
         self._names = [spec.name for spec in metadata.outputs]
         self._feeders = [(spec.name, feeder(spec)) for spec in metadata.inputs]
-        self._readers = [
-            (spec.name, reader(spec, facts.zip_maps.get(spec.name))) for spec in metadata.outputs
-        ]
-        self._has_bfloat16 = any(
-            spec.datatype == "BF16" for spec in (*metadata.inputs, *metadata.outputs)
-        )
+        readers = {one.name: reader(one, facts.zip_maps.get(one.name)) for one in metadata.outputs}
+        self._readers = [(name, read) for name, read in readers.items() if read is not None]
+        tensors = (*metadata.inputs, *metadata.outputs)
+        has_bfloat16 = any(spec.datatype == "BF16" for spec in tensors)
+        self._compute = bfloat16_runner(session) if has_bfloat16 else runner(session)
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """Compute every output; see `LoadedModel.run`.
@@ -105,7 +107,7 @@ class OnnxModel:
         Raises:
             InvalidRequest: onnxruntime refuses the inputs, or a text is not UTF-8.
         """
-        return self._run(inputs, None)
+        return self._run(inputs, self._usual)
 
     def run_until(self, inputs: Mapping[str, Value], stop: Stop) -> dict[str, Value]:
         """Compute every output unless `stop` is asked before; see `Stoppable.run_until`.
@@ -124,29 +126,22 @@ class OnnxModel:
             stop.on_ask(None)
 
     def _run(self, inputs: Mapping[str, Value], how: Any) -> dict[str, Value]:
-        feed = {name: convert(inputs[name]) for name, convert in self._feeders}
+        feed = {}
+        for name, convert in self._feeders:
+            feed[name] = convert(inputs[name])
         try:
-            values = self._compute(feed, how)
+            values = self._compute(self._names, feed, how)
         except self._refusal as error:
             raise InvalidRequest(_refusal(str(error))) from error
-        return {
-            name: value if convert is None else convert(value)
-            for (name, convert), value in zip(self._readers, values, strict=True)
-        }
+        outputs = dict(zip(self._names, values, strict=True))
+        for name, read in self._readers:
+            outputs[name] = read(outputs[name])
+        return outputs
 
     def close(self) -> None:
         """Free the session's memory."""
-        del self._session
+        del self._session, self._compute
         give_memory_back()
-
-    def _compute(self, feed: Mapping[str, Any], how: Any) -> Sequence[Any]:
-        if not self._has_bfloat16:
-            arrays: Sequence[Any] = self._session.run(self._names, feed, how)
-            return arrays
-        # numpy has no bfloat16, so onnxruntime's own values must carry it in and out.
-        values = {name: as_ort_value(value) for name, value in feed.items()}
-        given = self._session.run_with_ort_values(self._names, values, how)
-        return [from_ort_value(value) for value in given]
 
 
 def _specs(
