@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from pelton.servers.http_head import HeadReader
@@ -29,6 +30,19 @@ def test_a_whole_request_with_a_head_that_came_before_is_taken_apart(reader) -> 
     head, body = reader.whole(request())
     assert head is not None
     assert (head.path, bytes(body)) == ("/infer", BODY)
+
+
+@pytest.mark.parametrize("more", range(17))
+def test_its_first_tensor_can_be_read_where_it_lies(more: int) -> None:
+    told = f"Inference-Header-Content-Length: 7\r\nX-More: {'x' * more}\r\n"
+    path = "/v2/models/m/infer"
+    whole = request(b"<json> " + bytes(64), path=path).replace(b"Host", told.encode() + b"Host")
+    reader = HeadReader(10)
+    reader.read(whole[: whole.index(b"<json>")])
+    head, body = reader.whole(whole)
+    assert head is not None
+    assert bytes(body) == b"<json> " + bytes(64)
+    assert np.frombuffer(body, np.float64, 8, 7).flags.aligned
 
 
 OTHERS = {

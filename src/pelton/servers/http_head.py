@@ -33,6 +33,11 @@ END_OF_HEAD = b"\r\n\r\n"
 MAX_TARGET_BYTES = 8192
 """Longest path and query."""
 
+_ALIGNMENT = 16
+"""Bytes; where an object of CPython begins, and with it where the contents of `bytes` do."""
+
+_NOTHING = memoryview(b"")
+
 MEMO_HEAD_BYTES = 2048
 MEMO_ENTRIES = 1024
 
@@ -113,12 +118,18 @@ class HeadReader:
         """Take bytes apart that are one whole request, with a head that is remembered.
 
         Returns:
-            The head and the body; None, for the head, for anything else.
+            The head and the body; None, for the head, for anything else. The first tensor is on
+            an aligned address, as far as CPython puts bytes there.
         """
         start = data.find(END_OF_HEAD) + len(END_OF_HEAD)
         head = self._memo.get(data[:start])
-        if head is not None and head.content_length != len(data) - start:
-            head = None
+        if head is None or head.content_length != len(data) - start:
+            return None, _NOTHING
+        tensors_at = start if head.call is None else start + (head.call.header_bytes or 0)
+        shift = tensors_at % _ALIGNMENT
+        if shift:
+            # Cheaper than one array after the other that has to be moved.
+            return head, memoryview(data[shift:])[start - shift :]
         return head, memoryview(data)[start:]
 
     def read(self, raw: bytes) -> RequestHead:

@@ -42,9 +42,12 @@ def array_of(
         array: Array = np.ndarray(shape, dtype, raw, start)
     except ValueError as error:
         raise _too_large(what) from error
-    if not array.flags.aligned:
+    flags = array.flags
+    if not flags.aligned:
         array = array.copy()
-    array.setflags(write=False)
+        flags = array.flags
+    if flags.writeable:
+        array.setflags(write=False)
     return array
 
 
