@@ -14,6 +14,7 @@ from pelton.wire.oip_response import encode_response
 from wire.oip_bodies import ANY_MODEL, model
 
 Y = np.arange(6, dtype=np.float32).reshape(2, 3)
+LARGE = np.arange(6000, dtype=np.float32).reshape(2000, 3)
 NAMED = (WantedOutput("y", True), WantedOutput("z", True))
 BF16 = model(outputs=(TensorSpec("y", "BF16", (-1, 3)),))
 
@@ -92,11 +93,13 @@ def test_classes_are_worked_out_anew() -> None:
     assert written(plan, **other) != written(plan, {"y": Y})
 
 
-def test_the_values_are_sent_from_where_they_lie() -> None:
-    plan = used()
-    y = Y.copy()
+def test_large_values_are_sent_from_where_they_lie() -> None:
+    plan = used(outputs={"y": LARGE})
+    y = LARGE.copy()
     message = encode_response(InferResponse("m", "1", {"y": y}), plan, ANY_MODEL)
     assert np.shares_memory(np.frombuffer(message.chunks[1], np.float32), y)
+    columns_first = {"y": np.asfortranarray(LARGE)}
+    assert written(plan, columns_first) == written(plan_of(), columns_first)
 
 
 def test_the_json_part_of_before_is_used_again() -> None:

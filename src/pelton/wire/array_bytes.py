@@ -12,6 +12,9 @@ from pelton.tensors import Array
 
 _LITTLE_ENDIAN = sys.byteorder == "little"
 
+COPIED_BYTES = 4096
+"""Up to so many, a copy costs less than a view."""
+
 Buffer = bytes | memoryview
 """A piece of a message; pieces are written one after the other. A view is one of bytes."""
 

@@ -18,7 +18,7 @@ from pelton.messages import InferResponse, Parameter, Value
 from pelton.specs import ModelMetadata
 from pelton.tensors import DATATYPES, Array, Datatype, datatype_name
 from pelton.wire import strict_json
-from pelton.wire.array_bytes import Buffer
+from pelton.wire.array_bytes import COPIED_BYTES, Buffer
 from pelton.wire.classification import classify
 from pelton.wire.element_lists import bytes_array
 from pelton.wire.oip_message import EncodedMessage, ReplyPlan, WantedOutput, message
@@ -135,20 +135,24 @@ def _written_again(
     last: _Written | None, response: InferResponse, metadata: ModelMetadata
 ) -> EncodedMessage | None:
     """Return the message of a response that differs from the last one in its values only."""
-    if last is None:
+    if last is None or metadata is not last.metadata or response.digest:
         return None
-    asked = (response.model, response.version, response.id)
     values = response.outputs
-    if metadata is not last.metadata or asked != last.response or len(values) != len(last.outputs):
+    asked = (response.model, response.version, response.id)
+    if asked != last.response or len(values) != len(last.outputs):
         return None
     chunks = [last.header]
+    is_small = last.size <= COPIED_BYTES
     for name, dtype, shape in last.outputs:
         value = values.get(name)
         if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
             return None
-        if response.digest or not value.flags.c_contiguous:
+        if is_small:
+            chunks.append(value.tobytes())
+        elif value.flags.c_contiguous:
+            chunks.append(value.data.cast("B"))
+        else:
             return None
-        chunks.append(value.data.cast("B"))
     return EncodedMessage(len(last.header), chunks, last.size)
 
 
