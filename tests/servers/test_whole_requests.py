@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ OTHERS = {
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
 def test_everything_else_is_not(reader, data: bytes) -> None:
     assert reader.whole(data)[0] is None
+    assert reader.whole(data, reader.whole(request())[0])[0] is None
+
+
+def test_the_head_of_the_request_before_need_not_come_again(reader) -> None:
+    before = reader.whole(request())[0]
+    for path in ("/infer", "/infers", "/infer?model=m", "/v2/models/m/infer"):
+        data = request(path=path)
+        kept = reader.read(data.removesuffix(BODY))
+        unkept = dataclasses.replace(before, raw=b"")
+        for last in (None, before, unkept):
+            head, body = reader.whole(data, last)
+            assert head is kept
+            assert bytes(body) == BODY
 
 
 WHOLE = request()

@@ -30,18 +30,22 @@ _NOWHERE = Pass(NOBODY, "", None, math.inf)
 
 
 class Entrance:
-    """The way in of one connection."""
+    """The way in of one connection.
+
+    Attributes:
+        head: of the last request whose sender was let in, or told to come later; None for none.
+    """
 
     __slots__ = (
         "_caller",
         "_gate",
-        "_head",
         "_keyring",
         "_pass",
         "_peer",
         "_route",
         "_same_user",
         "_trusted",
+        "head",
     )
 
     def __init__(self, access: Access, transport: asyncio.BaseTransport, same_user: bool) -> None:
@@ -56,8 +60,8 @@ class Entrance:
         self._trusted = access.trusted
         self._peer = peer_address(transport)
         self._same_user = same_user
-        self._head: RequestHead | None = None
-        self._pass = _NOWHERE
+        self.head: RequestHead | None = None
+        self._pass = _NOWHERE  # what was found of it
         self._caller = NOBODY
         self._route = ""
         # With these keys, what was found of the head holds without asking or counting.
@@ -74,22 +78,22 @@ class Entrance:
             AccessDenied: who sends it is not known, or may not, or may not send signed objects.
             Unavailable: who sends it does so too often.
         """
-        if head is not self._head or self._gate.keyring is not self._keyring:
+        if head is not self.head or self._gate.keyring is not self._keyring:
             self._look(head)
         return Origin(arrived_s, self._same_user, self._peer, self._caller, self._route)
 
     def _look(self, head: RequestHead) -> None:
         gate = self._gate
         self._keyring = None  # whatever is raised below, nothing of before holds for this head
-        if head is not self._head or not gate.holds(self._pass):
-            self._head = None
+        if head is not self.head or not gate.holds(self._pass):
+            self.head = None
             route = _route_of(head)
             self._pass = (
                 _NOWHERE
                 if route is None
                 else gate.look(head.method, route, head.headers, self._peer)
             )
-            self._head = head
+            self.head = head
         passed = self._pass
         self._caller = gate.use(passed)
         self._route = passed.route

@@ -226,7 +226,7 @@ class HttpGate(asyncio.BufferedProtocol):
 
     def _take_whole(self, data: bytes) -> bool:
         """Answer an inference that came in one piece: the short cut of small requests."""
-        head, body = self._gateway.heads.whole(data)
+        head, body = self._gateway.heads.whole(data, self._entrance.head)
         fits = len(body) <= self._gateway.max_body_bytes
         if head is None or head.call is None or not (fits and self._gateway.budget.take(len(body))):
             return False

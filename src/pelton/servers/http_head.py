@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httptools
 
@@ -57,6 +57,7 @@ class RequestHead:
         takes_interim: whether it may be sent interim responses, as with HTTP/1.1.
         call: the inference that it asks for, if the gate itself can receive and answer that:
             a plain POST; None for all else.
+        raw: all of it as it came, with the empty line; empty where it is not remembered.
     """
 
     method: str
@@ -68,6 +69,7 @@ class RequestHead:
     expects_continue: bool
     takes_interim: bool
     call: InferenceCall | None = None
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 def cut_head(waiting: bytearray, max_bytes: int) -> bytes | None:
@@ -114,16 +116,26 @@ class HeadReader:
         self._max_headers = max_headers
         self._memo: dict[bytes, RequestHead] = {}
 
-    def whole(self, data: bytes) -> tuple[RequestHead | None, memoryview]:
+    def whole(
+        self, data: bytes, before: RequestHead | None = None
+    ) -> tuple[RequestHead | None, memoryview]:
         """Take bytes apart that are one whole request, with a head that is remembered.
+
+        Args:
+            data: what has come.
+            before: the head of the request before, which is likely to come again.
 
         Returns:
             The head and the body; None, for the head, for anything else. The first tensor is on
             an aligned address, as far as CPython puts bytes there.
         """
-        start = data.find(END_OF_HEAD) + len(END_OF_HEAD)
-        head = self._memo.get(data[:start])
-        if head is None or head.content_length != len(data) - start:
+        head = before
+        if head is None or not head.raw or not data.startswith(head.raw):
+            head = self._memo.get(data[: data.find(END_OF_HEAD) + len(END_OF_HEAD)])
+            if head is None:
+                return None, _NOTHING
+        start = len(head.raw)
+        if head.content_length != len(data) - start:
             return None, _NOTHING
         tensors_at = start if head.call is None else start + (head.call.header_bytes or 0)
         shift = tensors_at % _ALIGNMENT
@@ -147,7 +159,7 @@ class HeadReader:
             if len(raw) <= MEMO_HEAD_BYTES and SIGNATURE not in head.headers:
                 if len(self._memo) >= MEMO_ENTRIES:
                     self._memo.clear()
-                self._memo[raw] = head
+                head = self._memo[raw] = replace(head, raw=raw)
         return head
 
 
