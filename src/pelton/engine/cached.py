@@ -68,11 +68,11 @@ def answer_at_once(
     if key is None or not alone:
         return None
     cache.counts.misses += 1
-    answer, timing = model.answer_at_once(request, checked)
-    response = reply(request, model, answer.outputs, timing)
+    outputs, rows, timing = model.answer_at_once(request, checked)
+    response = reply(request, model, outputs, timing)
     cache.keep(key, response)
     response.notes = _MISS
-    return response, answer.batch_rows
+    return response, rows
 
 
 async def answer_cached(

@@ -88,10 +88,10 @@ class Engine:
             elif model.cache is None or request.changeable:
                 checked = model.checked(request)
                 if model.is_quick(checked):
-                    answer, timing = model.answer_at_once(request, checked)
+                    outputs, rows, timing = model.answer_at_once(request, checked)
                 else:
-                    answer, timing = await model.answer(request, checked)
-                response, rows = reply(request, model, answer.outputs, timing), answer.batch_rows
+                    (outputs, rows, _), timing = await model.answer(request, checked)
+                response = reply(request, model, outputs, timing)
             else:
                 asked = asked_of(request, model, self.models.table, choice)
                 found = answer_at_once(request, model, model.cache, asked)
