@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pelton.errors import InvalidRequest
 from pelton.messages import InferRequest, Parameter
 from pelton.specs import ModelMetadata, TensorSpec
-from pelton.tensors import MAX_DIM, check_byte_count, datatype
+from pelton.tensors import MAX_DIM, Array, check_byte_count, datatype
 from pelton.wire import strict_json
 from pelton.wire.element_lists import object_array
 from pelton.wire.limits import Limits
@@ -105,17 +105,26 @@ def decode_request(
         _check_against_model(header, metadata)
     request = InferRequest(
         metadata.name,
-        {entry.name: entry.array(tail, regions) for entry in header.inputs},
+        _arrays(header.inputs, tail, regions),
         None,
         header.outputs,
         header.id,
         dict(header.parameters) if header.parameters else header.parameters,
         arrived_s + header.timeout_s,
         header.priority,
-        changeable=header.changeable,
-        form=header if remembered else None,
     )
+    request.changeable = header.changeable
+    request.form = header if remembered else None
     return request, header.plan if regions is None else _with_writers(header.plan, regions)
+
+
+def _arrays(
+    entries: tuple[TensorEntry, ...], tail: memoryview, regions: Regions | None
+) -> dict[str, Array]:
+    arrays = {}
+    for entry in entries:
+        arrays[entry.name] = entry.array(tail, regions)
+    return arrays
 
 
 def _with_writers(plan: ReplyPlan, regions: Regions) -> ReplyPlan:
