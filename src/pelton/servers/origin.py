@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from pelton.access.caller import ANONYMOUS, Caller
 
@@ -11,7 +11,8 @@ UNKNOWN_PEER = "unknown"
 """Stands for the address of a peer that had gone before it could be asked for."""
 
 
-class Origin(NamedTuple):
+@dataclass(slots=True)
+class Origin:
     """What the gate knows of a request beside its bytes.
 
     The door gets it with every call, `door.answer(call, body, origin)`; routes of the
