@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pelton.arena import Arena
 from pelton.caching.making import cache_for
 from pelton.clock import Clock
-from pelton.engine.lane import most_batch_rows
+from pelton.engine.batch import most_batch_rows
 from pelton.engine.model import Model
 from pelton.engine.thread_instance import thread_instances
 from pelton.errors import LoadFailed

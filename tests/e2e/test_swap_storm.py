@@ -11,6 +11,7 @@ import pytest
 
 from e2e.swapping import OK, asking, publish, versions_of
 from e2e.versions import GOLDEN, LATE_RUNS, WORKER_TOML, onnx_bytes, python_bytes
+from pelton.lifecycle.facts import LEAST_LATENCIES
 from support_server import ServerProcess, until
 
 IN_SERVICE = "in service"
@@ -129,13 +130,15 @@ RAISED, DIED = "requests failed", "a worker process ended by itself or hung"
 NAN = "answers held NaN or infinity"
 
 
-@pytest.mark.parametrize(("wrong", "why"), [("raise", RAISED), ("exit", DIED), ("nan", NAN)])
+@pytest.mark.parametrize(
+    ("wrong", "why"), [("raise", RAISED), ("exit", DIED), ("nan", NAN), ("hang", RAISED)]
+)
 def test_what_a_version_fails_in_service_is_answered_by_the_one_before(
     start: Start, wrong: str, why: str
 ) -> None:
     server = start({"--latency-factor": 0})
     with asking(server.port, "worker", CLIENTS) as asked:
-        asked.wait_for(10)
+        asked.wait_for(2 * LEAST_LATENCIES)
         data = python_bytes(2, wrong, "late")
         assert publish(server.port, "worker", 2, "model.py", data) == IN_SERVICE
         until(lambda: versions_of(server.port, "worker")[2]["state"] == "withdrawn", 20.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from engine.fake_models import VECTOR, FakeModel, described
 from engine.two_versions import Versions
 from engine.virtual_time import in_virtual_time, settle
-from pelton.engine.model import Model
+from pelton.engine.model import Model, StandIn
 from pelton.engine.models import Models
 from pelton.engine.stand_in import HEADER
 from pelton.engine.thread_instance import thread_instances
@@ -24,7 +26,7 @@ LOST = Unavailable("its worker ended during the request")
 def on_probation(**more: Any) -> Versions:
     """Return versions 1 and 2; the second answers, and the first stands in for it."""
     served = Versions(1, 2, **more)
-    served.at[2].stand_in = lambda: 1
+    served.at[2].stand_in = lambda _: StandIn(1, math.inf)
     return served
 
 
@@ -61,7 +63,9 @@ async def test_the_version_before_answers_and_both_are_observed(failure: Excepti
 async def test_an_answer_of_no_use_is_given_only_where_there_is_no_other(other: str) -> None:
     served = on_probation()
     served.at[2].watch = lambda *_: True
-    asked = served.ask(version="2" if other == "may not" else None)
+    if other == "may not":
+        served.at[2].stand_in = lambda _: None
+    asked = served.ask()
     await settle()
     served.runs[2].finish()
     await settle()
@@ -93,45 +97,6 @@ async def test_what_the_version_is_not_to_blame_for_is_told(failure: Exception) 
 
 
 @in_virtual_time
-@pytest.mark.parametrize("version", ["2", "stable"])
-async def test_who_asked_for_the_version_is_told(version: str) -> None:
-    served = on_probation()
-    served.models.table = served.models.table.with_labels("m", {"stable": 2})
-    asked = served.ask(version=version)
-    await settle()
-    served.runs[2].fail(LOST)
-    with pytest.raises(Unavailable):
-        await asked
-    assert served.runs[1].runs == []
-
-
-@in_virtual_time
-@pytest.mark.parametrize(
-    ("route", "answered"),
-    [
-        ({"policy": "latest"}, True),
-        ({"policy": "pinned", "version": 2}, False),
-        ({"policy": "split", "arms": [{"version": 2, "weight": 1}], "salt": "s"}, False),
-    ],
-)
-async def test_a_route_that_names_the_version_has_no_other(
-    route: dict[str, Any], answered: bool
-) -> None:
-    served = on_probation(route=route)
-    asked = served.ask()
-    await settle()
-    served.runs[2].fail(LOST)
-    await settle()
-    if answered:
-        served.runs[1].finish()
-        assert (await asked).version == "1"
-    else:
-        with pytest.raises(Unavailable):
-            await asked
-        assert served.runs[1].runs == []
-
-
-@in_virtual_time
 async def test_if_neither_has_an_answer_the_first_failure_is_told() -> None:
     served = on_probation()
     asked = served.ask()
@@ -143,6 +108,63 @@ async def test_if_neither_has_an_answer_the_first_failure_is_told() -> None:
         await asked
     assert [one.version for one in served.observed] == [2, 1]
     await served.at[1].drained()
+
+
+@in_virtual_time
+async def test_patience_with_a_run_ends_and_those_behind_it_do_not_wait() -> None:
+    served = on_probation()
+    served.at[2].stand_in = lambda request: StandIn(1, 1.5) if request.id else None
+    asked = [served.ask(id=name) for name in ("first", "behind")]
+    forced = served.ask()
+    await settle()
+    await asyncio.sleep(1.49)
+    assert served.runs[1].runs == []
+    await asyncio.sleep(0.02)
+    for one in asked:
+        await settle()
+        served.runs[1].finish()
+        assert (await one).version == "1"
+    assert not forced.done()
+    late = served.ask(id="late")
+    await settle()
+    served.runs[1].finish()
+    assert (await late).version == "1", "nothing is waited for while that run goes on"
+    assert [one.error for one in served.observed[:2]] == [Code.UNAVAILABLE] * 2
+    served.runs[2].finish()
+    await settle()
+    served.runs[2].finish()
+    assert (await forced).version == "2"
+
+
+@in_virtual_time
+async def test_a_request_whose_own_time_is_over_first_is_told() -> None:
+    served = on_probation()
+    served.at[2].stand_in = lambda _: StandIn(1, 1.5)
+    loop = asyncio.get_running_loop()
+    asked = served.ask(deadline_s=loop.time() + 0.5)
+    behind = served.ask()
+    with pytest.raises(DeadlineExceeded):
+        await asked
+    await settle()
+    assert not behind.done(), "that says nothing of the version"
+    assert served.runs[1].runs == []
+    served.runs[2].finish()
+    await settle()
+    served.runs[2].finish()
+    assert (await behind).version == "2"
+
+
+@in_virtual_time
+async def test_who_waits_for_a_version_that_is_taken_back_waits_no_more() -> None:
+    served = on_probation()
+    running, waiting = served.ask(), served.ask()
+    await settle()
+    served.at[2].let_go()
+    await settle()
+    served.runs[1].finish()
+    assert (await waiting).version == "1"
+    served.runs[2].finish()
+    assert (await running).version == "2"
 
 
 @in_virtual_time
@@ -159,7 +181,7 @@ async def test_a_version_that_has_left_meanwhile_stands_in_for_nobody() -> None:
 @in_virtual_time
 async def test_a_version_that_has_proved_itself_has_none() -> None:
     served = on_probation()
-    served.at[2].stand_in = lambda: None
+    served.at[2].stand_in = lambda _: None
     asked = served.ask()
     await settle()
     served.runs[2].fail(LOST)
@@ -177,7 +199,7 @@ async def test_inputs_that_foreign_code_may_have_changed_are_given_to_nobody_els
     by_thread = Model(loaded.metadata, threads, Serving(), lambda: 0.0)
     known = Model(loaded.metadata, threads, Serving(), lambda: 0.0, inline=FakeModel())
     assert (by_thread.keeps_inputs, known.keeps_inputs) == (False, True)
-    by_thread.stand_in = lambda: 1
+    by_thread.stand_in = lambda _: StandIn(1, math.inf)
     served = Versions()
     served.engine.models = Models([by_thread])
     with pytest.raises(ModelFailed):

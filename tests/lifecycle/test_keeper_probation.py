@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.keepers import PLAN, Kept, TextLoader, started, until, with_swap, write_text
+from lifecycle.keepers import (
+    GOOD_RUNS,
+    PLAN,
+    Kept,
+    TextLoader,
+    started,
+    until,
+    with_swap,
+    write_text,
+)
+from pelton.errors import ModelFailed
 from pelton.lifecycle.gates import Refused
 from pelton.lifecycle.observing import RecordingPlan
 from pelton.lifecycle.probation import ProbationPlan
 from pelton.records import VersionState
+from pelton.routing.plain import from_plain
 
 
 @pytest.fixture
@@ -45,6 +56,22 @@ async def test_a_version_that_goes_wrong_is_taken_back(kept: Kept, then: str, wh
     assert (told.state, told.reason) == ("withdrawn", swap.numbers["reason"])
     assert (await kept.push("digits", b"3.0")).version == 3
     assert await kept.ask("digits") == (3.0, "3")
+
+
+async def test_who_names_the_version_is_told_that_it_fails(kept: Kept) -> None:
+    await kept.ask("digits")
+    await kept.push("digits", b"2.0 fails")
+    route = from_plain("pinned", {"policy": "pinned", "model": "digits", "version": 2})
+    kept.models.table = kept.models.table.with_route(route)
+    seen = []
+    for name, version in [("digits", "2"), ("pinned", None), ("digits", None)] * GOOD_RUNS:
+        try:
+            seen.append((name, version, (await kept.ask(name, version=version))[1]))
+        except ModelFailed:
+            seen.append((name, version, "failed"))
+    assert {("digits", "2", "failed"), ("pinned", None, "failed")} <= set(seen)
+    assert ("digits", None, "failed") not in seen
+    assert ("digits", None, "1") in seen
 
 
 async def test_a_good_version_passes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from pelton.clock import Clock
 from pelton.errors import DeadlineExceeded, Unavailable
 from pelton.messages import Value
 from pelton.runtimes.contract import Instance, Run
-from pelton.specs import TensorSpec
+from pelton.specs import AUTO_BATCH_ROWS, ModelMetadata, Serving, TensorSpec
 
 logger = logging.getLogger("pelton.engine")
 
@@ -55,12 +55,24 @@ class Member(Entry):
         log_id: its name in the log.
         done: its fate. Once that is settled it has left, whatever happens to its batch.
         batch: the batch that it is in, once it is in one.
+        patience_s: how long its run may take before another version had better answer it; None
+            where no other may.
     """
 
     inputs: Mapping[str, Value]
     log_id: str
     done: asyncio.Future[Answer]
     batch: Batch | None = None
+    patience_s: float | None = None
+    is_cut: bool = field(default=False, init=False)
+
+    def begin(self, batch: Batch) -> None:
+        """Take note that it runs; `is_cut` tells whether its time ends before its own deadline."""
+        self.batch = batch
+        if self.patience_s is not None:
+            patient_until_s = batch.started_s + self.patience_s
+            self.is_cut = patient_until_s < self.deadline_s
+            self.deadline_s = min(self.deadline_s, patient_until_s)
 
     @property
     def left(self) -> bool:
@@ -209,6 +221,10 @@ class Batch:
                 next_s = member.deadline_s
         return next_s
 
+    def is_stuck(self, now_s: float) -> bool:
+        """Tell whether it has taken so long that another version had better answer its members."""
+        return any(member.is_cut and member.deadline_s <= now_s for member in self.members)
+
     def check(self, now_s: float, grace_s: float) -> int:
         """Expire members whose time is over, and give up a run that hangs.
 
@@ -235,3 +251,12 @@ def _fail_all(members: Sequence[Member], failure: Unavailable) -> None:
     for member in members:
         # Each caller raises its own, or all of them would write into one traceback.
         member.fail(Unavailable(failure.message, failure.retry_after_s))
+
+
+def most_batch_rows(metadata: ModelMetadata, serving: Serving) -> int:
+    """Return the most rows of one run; 1 where requests do not share runs."""
+    if serving.deterministic:
+        return 1
+    if serving.batching.max_batch_rows:
+        return serving.batching.max_batch_rows
+    return AUTO_BATCH_ROWS if metadata.batch_axis and not metadata.takes_objects else 1

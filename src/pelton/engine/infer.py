@@ -163,7 +163,7 @@ class Engine:
         Returns:
             Its answer; None if nobody may, or if it has none either.
         """
-        choice = stand_in(failing, request, failed, failure, self.models.table)
+        choice = stand_in(failing, request, failed, failure)
         if choice is None:
             return None
         self._running += 1

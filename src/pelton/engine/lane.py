@@ -31,18 +31,17 @@ from pelton.batching.window import WindowPolicy, decide
 from pelton.clock import Clock
 from pelton.engine import eager
 from pelton.engine.alarm import Alarm
-from pelton.engine.batch import Answer, Batch, Member
+from pelton.engine.batch import Answer, Batch, Member, most_batch_rows
 from pelton.engine.hot_wait import HotWait
 from pelton.errors import Unavailable
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance
-from pelton.specs import AUTO_BATCH_ROWS, ModelMetadata, Serving
+from pelton.specs import ModelMetadata, Serving
 
 logger = logging.getLogger("pelton.engine")
 
 LONGEST_RUNS = 3
 """A run hangs only if it is late by this many times the longest that was seen."""
-
 
 LITTLE_GAIN = 0.2
 """A model of whose run for one row less than this part is no row's gains little by batches."""
@@ -132,7 +131,11 @@ class Lane:
         self._dispatch()
 
     async def run(
-        self, inputs: Mapping[str, Value], request: InferRequest, deadline_s: float
+        self,
+        inputs: Mapping[str, Value],
+        request: InferRequest,
+        deadline_s: float,
+        patience_s: float | None = None,
     ) -> tuple[Answer, Timing]:
         """Have one request run.
 
@@ -143,6 +146,8 @@ class Lane:
             inputs: checked inputs.
             request: whose they are.
             deadline_s: when its time is over; still to come.
+            patience_s: how long its run may take before another version had better answer it; None
+                where no other may.
 
         Returns:
             Its answer, and where the time went.
@@ -154,7 +159,7 @@ class Lane:
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised.
         """
-        member = self._put(inputs, request, deadline_s)
+        member = self._put(inputs, request, deadline_s, patience_s)
         try:
             answer = await member.done
             return answer, self._timing(member)
@@ -172,7 +177,19 @@ class Lane:
         """Ring no more."""
         self._alarm.stop()
 
-    def _put(self, inputs: Mapping[str, Value], request: InferRequest, deadline_s: float) -> Member:
+    def let_go(self) -> None:
+        """Refuse those who wait and whom another version had better answer."""
+        for member in list(self.line.in_order()):
+            if member.patience_s is not None and self.line.remove(member):
+                member.fail(Unavailable(f"model {self._name!r} has a version that does better"))
+
+    def _put(
+        self,
+        inputs: Mapping[str, Value],
+        request: InferRequest,
+        deadline_s: float,
+        patience_s: float | None,
+    ) -> Member:
         self._came += 1
         group = group_of(inputs, self._pad) if self._shares else None
         member = Member(
@@ -185,6 +202,7 @@ class Lane:
             inputs=inputs,
             log_id=request.log_id,
             done=asyncio.get_running_loop().create_future(),
+            patience_s=patience_s,
         )
         self._alarm.by(deadline_s + TICK_S)
         if not self._start_at_once(member):
@@ -195,6 +213,8 @@ class Lane:
                 self.counts.refused_full += 1
                 raise self._full()
             self._dispatch()
+            if patience_s is not None and self._is_stuck(member.arrived_s):
+                self.let_go()
         return member
 
     def _start_at_once(self, member: Member) -> bool:
@@ -264,6 +284,10 @@ class Lane:
                 member.free_since_s = math.inf
         self._beside_free.clear()
 
+    def _is_stuck(self, now_s: float) -> bool:
+        free = not self._running or self._free_instance() is not None
+        return not free and all(batch.is_stuck(now_s) for batch in self._running)
+
     def _free_instance(self) -> Instance | None:
         for instance in reversed(self._free):  # the last one to run has the warmest caches
             if instance.alive:
@@ -289,7 +313,9 @@ class Lane:
         hot_s = self._hot.patience_s()
         batch = Batch(instance, members, self._clock, self._ran, self._padded, hot_s)
         for member in members:
-            member.batch = batch
+            member.begin(batch)
+            if member.is_cut:
+                self._alarm.by(member.deadline_s + TICK_S)
         self._free.remove(instance)
         self._running[batch] = None
         # Started at once, so that the instance has its work before this request's turn is over.
@@ -353,6 +379,8 @@ class Lane:
         self._expire_waiting(now_s)
         for batch in list(self._running):
             self.counts.expired += batch.check(now_s, grace_s)
+        if self._is_stuck(now_s):
+            self.let_go()
         self._dispatch()
         next_s = min([batch.next_s(grace_s) for batch in self._running], default=math.inf)
         self._alarm.by(min(next_s, self.line.next_deadline_s) + TICK_S)
@@ -362,12 +390,3 @@ class Lane:
         for member in self.line.expire(now_s + least_s):
             self.counts.expired += not member.left
             member.expire(now_s)
-
-
-def most_batch_rows(metadata: ModelMetadata, serving: Serving) -> int:
-    """Return the most rows of one run; 1 where requests do not share runs."""
-    if serving.deterministic:
-        return 1
-    if serving.batching.max_batch_rows:
-        return serving.batching.max_batch_rows
-    return AUTO_BATCH_ROWS if metadata.batch_axis and not metadata.takes_objects else 1

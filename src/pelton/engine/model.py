@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pelton.batching.stacking import rows_of
 from pelton.caching.cache import ResultCache
 from pelton.clock import Clock
-from pelton.engine.batch import Answer
+from pelton.engine.batch import Answer, most_batch_rows
 from pelton.engine.checks import checked_inputs
 from pelton.engine.guard import guarded
-from pelton.engine.lane import Lane, most_batch_rows
+from pelton.engine.lane import Lane
 from pelton.engine.placement import SAMPLES, Placement, RunTimes
 from pelton.engine.signed import SignedRuns
 from pelton.engine.thread_instance import ThreadInstance
-from pelton.errors import Code, DeadlineExceeded, PeltonError
+from pelton.errors import Code, DeadlineExceeded, PeltonError, Unavailable
 from pelton.messages import InferRequest, Timing, Value
 from pelton.runtimes.contract import Instance, LoadedModel, Stop, Stoppable
 from pelton.runtimes.warm_up import zeros_for
@@ -32,6 +34,18 @@ Watch = Callable[[InferRequest, Code | None, Timing | None, Mapping[str, Value] 
 """Told of each request for which a version ran, or which it failed: why it failed, or where the
 time went and what came out. Tells whether another version had better answer, where one may. Must be
 quick and must not raise."""
+
+
+class StandIn(NamedTuple):
+    """Who answers a request if the version that it is for does not.
+
+    Attributes:
+        version: another version of the model.
+        patience_s: how long a run of the version that it is for may take; infinity for any time.
+    """
+
+    version: int
+    patience_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +114,8 @@ class Model:
         deterministic: whether the same requests must give the same bits.
         cache: keeps its answers; None where none are kept. Set by whoever loads it.
         watch: told what each request showed of this version; None while nobody wants to know.
-        stand_in: says which version may answer a request that this one has failed, if any; None
-            while none ever may.
+        stand_in: says who may answer a request that this one fails, if anybody; None while nobody
+            ever may.
         keeps_inputs: whether the inputs of a request are after a run what they were before.
         signed: answers requests with signed objects; None where it takes none. Set like the cache.
     """
@@ -130,7 +144,7 @@ class Model:
         self.deterministic = serving.deterministic
         self.cache: ResultCache | None = None
         self.watch: Watch | None = None
-        self.stand_in: Callable[[], int | None] | None = None
+        self.stand_in: Callable[[InferRequest], StandIn | None] | None = None
         in_threads = any(isinstance(one, ThreadInstance) for one in instances)
         self.keeps_inputs = inline is not None or not in_threads
         self.signed: SignedRuns | None = None
@@ -160,6 +174,10 @@ class Model:
     def on_death(self, died: Callable[[], None]) -> None:
         """Set what is called when a worker process of it has ended by itself, or hung."""
         self._lane.on_death = died
+
+    def let_go(self) -> None:
+        """Have those who wait for it answered by another version, where one may."""
+        self._lane.let_go()
 
     def enter(self) -> None:
         """Count a request that is given to it; `leave` follows."""
@@ -193,7 +211,8 @@ class Model:
         Raises:
             InvalidRequest: the inputs do not fit the model.
             DeadlineExceeded: its time was over before it had an answer.
-            Unavailable: too many wait already, or the worker that ran it died.
+            Unavailable: too many wait already, the worker that ran it died, or it took so long that
+                another version had better answer.
             PeltonError: what the model itself wants to tell its caller.
             ModelFailed: the model raised anything else, which is its `__cause__` where known.
         """
@@ -208,10 +227,40 @@ class Model:
             raise _over_at_once()
         times = form.times
         deadline_s = min(request.deadline_s, arrived_s + self._timeout_s)
-        answer, timing = await self._lane.run(inputs, request, deadline_s)
+        other = None if self.stand_in is None else self.stand_in_for(request)
+        if other is None:
+            answer, timing = await self._lane.run(inputs, request, deadline_s)
+        else:
+            answer, timing = await self._in_patience(inputs, request, deadline_s, other.patience_s)
         if times is not None and answer.model_s:
             times.learn(answer.model_s)
         return answer, timing
+
+    def stand_in_for(self, request: InferRequest) -> StandIn | None:
+        """Return who may answer a request that this version fails.
+
+        Nobody may where its inputs may have been written to by then.
+        """
+        if self.stand_in is None or request.signed or not self.keeps_inputs:
+            return None
+        return self.stand_in(request)
+
+    async def _in_patience(
+        self,
+        inputs: Mapping[str, Value],
+        request: InferRequest,
+        deadline_s: float,
+        patience_s: float,
+    ) -> tuple[Answer, Timing]:
+        try:
+            return await self._lane.run(inputs, request, deadline_s, patience_s)
+        except DeadlineExceeded:
+            if patience_s == math.inf or self._clock() >= deadline_s:
+                raise
+            raise Unavailable(
+                f"version {self.version} of model {self.name!r}, which is on probation, has not "
+                f"answered within {patience_s:.3g} s"
+            ) from None
 
     def is_quick(self, checked: Checked) -> bool:
         """Tell whether the model is to run right on the event loop for these inputs."""

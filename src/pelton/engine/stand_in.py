@@ -7,9 +7,10 @@ hour ago. The failure counts against the new version all the same.
 That is done only where it is what the caller wants and cannot do harm:
 
 * The caller asked for the model, and not for a version, by number, by label, or by a route.
-* The version failed: its code raised, its worker ended during the request, or it answered NaN or
-  infinity where that is not usual. A request that is wrong itself, one whose time is over, and one
-  that found the line full, are told as ever.
+* The version failed: its code raised, its worker ended during the request, it answered NaN or
+  infinity where that is not usual, or it took ten times as long as is usual, and a second. A
+  request that is wrong itself, one whose own time is over, and one that found the line full, are
+  told as ever.
 * The inputs are untouched. Foreign code in this process may have written to them.
 """
 
@@ -19,8 +20,6 @@ from pelton.engine.model import Model
 from pelton.errors import Code, PeltonError, Unavailable
 from pelton.messages import InferRequest
 from pelton.routing.choice import Choice
-from pelton.routing.policy import Latest
-from pelton.routing.table import Table
 
 HEADER = "x-pelton-instead-of"
 """The header in which an answer names the version that has failed the request, in lower case."""
@@ -29,7 +28,7 @@ _FAILED = frozenset({Code.MODEL_FAILED, Code.INTERNAL})
 
 
 def stand_in(
-    model: Model, request: InferRequest, choice: Choice, error: PeltonError | None, table: Table
+    model: Model, request: InferRequest, choice: Choice, error: PeltonError | None
 ) -> Choice | None:
     """Say who may answer a request now.
 
@@ -38,17 +37,12 @@ def stand_in(
         request: the request.
         choice: by which that version was asked.
         error: how it failed; None where its answer is of no use.
-        table: who answers whom.
 
     Returns:
         Another version, with the one that failed as its arm; None where nobody may.
     """
-    version = None if model.stand_in is None else model.stand_in()
-    if version is None or request.signed or not model.keeps_inputs or not _has_failed(error):
-        return None
-    route = table.routes.get(choice.route)
-    by_name = not choice.forced and (route is None or isinstance(route.policy, Latest))
-    return choice._replace(version=version, arm=str(model.version)) if by_name else None
+    other = model.stand_in_for(request) if _has_failed(error) else None
+    return None if other is None else choice._replace(version=other.version, arm=str(model.version))
 
 
 def _has_failed(error: PeltonError | None) -> bool:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from pelton.engine.model import StandIn
 from pelton.engine.model_states import State
 from pelton.engine.models import Models
 from pelton.errors import PeltonError
@@ -23,9 +25,11 @@ from pelton.lifecycle.swap_steps import Numbers, SwapTimes, Switched
 from pelton.lifecycle.unhurried import Offload, unhurried
 from pelton.lifecycle.version import Source, Version
 from pelton.lifecycle.version_records import VersionRecords
+from pelton.messages import InferRequest
 from pelton.records import Swap
 from pelton.repository.publishing import Publisher, Staged
 from pelton.repository.scan import FoundModel
+from pelton.routing.policy import Latest
 
 logger = logging.getLogger("pelton.lifecycle")
 
@@ -91,6 +95,7 @@ class ModelSteps:
         self._tools = tools
         self._memory = tools.memory
         self._observing = Observing(tools.plan.recording, self._see, self._minds_nonfinite)
+        self._patience_s = math.inf  # of callers, with a version on probation
         self._unrecorded: list[Swap] = []
         self._recording: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
@@ -163,6 +168,8 @@ class ModelSteps:
 
     def switched_back(self, switched: Switched[Version]) -> None:
         """Have it recorded that the version before answers again; see `Steps`."""
+        if switched.before is not None and switched.before.model is not None:
+            switched.before.model.let_go()
         swap = self._as_swap(switched)
         self._shelf.switched(swap)
         self._unrecorded.append(swap)
@@ -187,7 +194,9 @@ class ModelSteps:
 
     def probation(self, before: Version) -> Probation:
         """Start the probation of a version that comes after this one; see `Steps`."""
-        return Probation(self._tools.plan.probation, before.recent.baseline(), now_s())
+        probation = Probation(self._tools.plan.probation, before.recent.baseline(), now_s())
+        self._patience_s = probation.patience_s
+        return probation
 
     # -- after it --------------------------------------------------------------------------------
 
@@ -269,9 +278,14 @@ class ModelSteps:
         if self._shelf.swap is not None:
             self._shelf.swap.died(version)
 
-    def _stand_in(self, version: Version) -> int | None:
+    def _stand_in(self, version: Version, request: InferRequest) -> StandIn | None:
         other = None if self._shelf.swap is None else self._shelf.swap.stand_in(version)
-        return None if other is None else other.number
+        if other is None or request.version is not None:
+            return None
+        route = self._tools.models.table.routes.get(request.model)
+        if route is not None and not isinstance(route.policy, Latest):
+            return None
+        return StandIn(other.number, self._patience_s)
 
     def _as_swap(self, switched: Switched[Version]) -> Swap:
         before = None if switched.before is None else switched.before.number

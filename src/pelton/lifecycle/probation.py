@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ SLOW_SHARE = 0.05
 LEAST_SLOW_S = 0.001
 """Requests that took less are never slow, however fast the version before was: within a
 millisecond, it is the machine that makes the difference."""
+
+PATIENCE_FACTOR = 10.0
+LEAST_PATIENCE_S = 1.0
 
 _LEAST_SHARE, _MOST_SHARE = 1e-6, 0.99
 """Between these a share can be tested. Where none may fail, the second failure is one too many;
@@ -141,6 +145,15 @@ class Probation:
         if baseline.p95_s is not None and plan.latency_factor:
             self._slow_s = max(plan.latency_factor * baseline.p95_s, LEAST_SLOW_S)
         self._slow = ShareTest(SLOW_SHARE, plan.false_alarm / 2.0, plan.requests)
+
+    @property
+    def patience_s(self) -> float:
+        """How long the version has for a request, before the one before it had better answer.
+
+        Ten times as long as was usual, and at least a second; for ever where nothing was usual.
+        """
+        p95_s = self._baseline.p95_s
+        return math.inf if p95_s is None else max(PATIENCE_FACTOR * p95_s, LEAST_PATIENCE_S)
 
     @property
     def ends_s(self) -> float:

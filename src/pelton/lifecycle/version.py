@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pelton.engine.model import Model, Watch
+from pelton.engine.model import Model, StandIn, Watch
 from pelton.engine.model_states import SERVING, Standing, State
 from pelton.lifecycle.facts import RecentFacts
 from pelton.lifecycle.swap_steps import Numbers
+from pelton.messages import InferRequest
 from pelton.repository.publishing import Staged
 from pelton.specs import ModelSpec
 
@@ -41,7 +42,7 @@ class Version:
         numbers: what was measured before it was switched to.
         watch: told of each request that it was given, every time that it is loaded.
         died: told likewise when a worker process of it has ended by itself.
-        stand_in: says which version may answer what it fails, if any.
+        stand_in: says who may answer a request that it fails, if anybody.
     """
 
     def __init__(self, source: Source) -> None:
@@ -54,7 +55,7 @@ class Version:
         self.numbers: Numbers = {}
         self.watch: Watch | None = None
         self.died: Callable[[], None] | None = None
-        self.stand_in: Callable[[], int | None] | None = None
+        self.stand_in: Callable[[InferRequest], StandIn | None] | None = None
 
     @property
     def name(self) -> str:
