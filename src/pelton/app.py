@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ from pelton.servers.shutdown import ShutdownTimes
 from pelton.servers.status import ServerStatus
 from pelton.servers.unusual_inference import UnusualInference
 from pelton.settings import Settings
-from pelton.stats import Copies, Statistics
+from pelton.stats import Copies, Statistics, Tell
 from pelton.traffic import Traffic
 from pelton.wire.limits import Limits
 
@@ -278,7 +279,8 @@ def _doors(
     uploads = settings["max_upload_bytes"] if settings["allow_publish"] else None
     gateway = Gateway(door, connections, limits.max_body_bytes, pool, budget, access, uploads)
     seen = Copies(shadows.counts, copies)
-    statistics = Statistics(lives.counters, lives.models, budget, gateway.refused, seen)
+    refused, told = gateway.refused, _told(lives)
+    statistics = Statistics(lives.counters, lives.models, budget, refused, seen, told)
     keeping = lives.keeping
     writable = None if keeping is None else lambda: keeping.writable
     status = ServerStatus(engine, pelton.__version__, statistics.told, default, writable)
@@ -287,6 +289,15 @@ def _doors(
     times = settings.record(ShutdownTimes)
     hooks = Hooks(on_ready, lives.open, lives.close)
     return make_host(control, gateway, engine, times, hooks, certificates)
+
+
+def _told(lives: _Lives) -> dict[str, Tell]:
+    """Return what tells the numbers of what not every server has."""
+    told: dict[str, Tell] = {}
+    far = lives.far
+    if far is not None:
+        told["cache_redis"] = lambda: asdict(far.counts)
+    return told
 
 
 def _further(lives: _Lives, access: Access, limits: Limits, status: ServerStatus) -> list[Routes]:

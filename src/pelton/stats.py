@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from pelton.engine.model import ModelStatistics
+from pelton.engine.model import Model, ModelStatistics
 from pelton.engine.models import Models
 from pelton.engine.shadowing import ShadowCounts
 from pelton.monitoring.counters import Counters, Totals
@@ -28,6 +29,12 @@ class Copies:
     counters: Counters
 
 
+Tell = Callable[[], Mapping[str, Any]]
+"""Returns the numbers of something that only some servers have."""
+
+NOTHING_MORE: Mapping[str, Tell] = MappingProxyType({})
+
+
 class Statistics:
     """Answers `GET /stats`."""
 
@@ -38,8 +45,20 @@ class Statistics:
         budget: MemoryBudget,
         refused: RefusedCounts,
         copies: Copies,
+        further: Mapping[str, Tell] = NOTHING_MORE,
     ) -> None:
+        """Take what tells the numbers.
+
+        Args:
+            counters: of requests.
+            models: the loaded ones.
+            budget: of memory for bodies.
+            refused: who was not let in.
+            copies: of requests, for shadows.
+            further: what else the whole server tells, by its name there.
+        """
         self._copies = copies
+        self._further = further
         self._counters = counters
         self._models = models
         self._budget = budget
@@ -65,18 +84,22 @@ class Statistics:
                 "refused_requests": self._refused.told(),
             }
             | self._shadows()
+            | {name: dict(tell()) for name, tell in self._further.items()}
             | {"models": {name: self._of_model(name) for name in self._models.names()}}
         )
 
     def _of_model(self, name: str) -> dict[str, Any]:
         model = self._models.table.route(name).model
         totals = self._counters.by_model().get(model, Totals())
-        loaded = {one.version: one.statistics() for one in self._models.loaded(model)}
-        told = _totals(totals, self._counters.uptime_s()) | _inside(_together(loaded.values()))
+        loaded = self._models.loaded(model)
+        together = _together(one.statistics() for one in loaded)
+        told = _totals(totals, self._counters.uptime_s()) | _inside(together) | _kept(loaded)
         if len(loaded) > 1:
             told["versions"] = {
-                str(version): self._of_version(model, version) | _inside(loaded[version])
-                for version in loaded
+                str(one.version): self._of_version(model, one.version)
+                | _inside(one.statistics())
+                | _kept([one])
+                for one in loaded
             }
         return told
 
@@ -100,6 +123,12 @@ def _together(versions: Iterable[ModelStatistics]) -> ModelStatistics:
     whole = ModelStatistics(**(dict.fromkeys(names, 0) | sums))
     runs = whole.runs
     return dataclasses.replace(whole, mean_batch_rows=whole.rows / runs if runs else 0.0)
+
+
+def _kept(loaded: Iterable[Model]) -> dict[str, Any]:
+    """Add up what the result caches of loaded versions do and did, where any has one."""
+    told = [dataclasses.asdict(one.cache.statistics()) for one in loaded if one.cache is not None]
+    return {"cache": {name: sum(one[name] for one in told) for name in told[0]}} if told else {}
 
 
 def _requests(totals: Totals) -> dict[str, Any]:

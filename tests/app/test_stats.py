@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from engine.fake_models import FakeClock, FakeModel, described, model_of
+from pelton.caching.cache import CacheStatistics
+from pelton.caching.making import cache_for
+from pelton.caching.redis_store import RedisCounts
+from pelton.engine.cached import answer_cached
 from pelton.engine.models import Models
 from pelton.engine.shadowing import ShadowCounts
 from pelton.errors import Code
@@ -15,7 +20,7 @@ from pelton.monitoring.counters import Counters
 from pelton.routing.policy import Route
 from pelton.servers.memory_budget import MemoryBudget
 from pelton.servers.refused_counts import RefusedCounts
-from pelton.specs import TensorSpec
+from pelton.specs import Serving, TensorSpec
 from pelton.stats import Copies, Statistics
 
 X = TensorSpec("x", "FP32", (-1,))
@@ -155,6 +160,41 @@ def test_a_route_has_the_numbers_of_its_model() -> None:
     counters.observe(Observed("robot", None, Timing(compute_s=1.0)))
     models.table = models.table.with_route(Route("beta", "robot"))
     assert told.told("beta")["successful_requests"] == 1
+
+
+async def test_what_is_kept_of_answers_is_told_of_each_version_and_together() -> None:
+    clock = FakeClock()
+    models = Models(
+        model_of(FakeModel(metadata=described(X, name="robot", version=version)), clock)
+        for version in ("1", "2", "3")
+    )
+    told, _ = statistics(models, clock)
+    assert "cache" not in told.told("robot")
+    for version, requests in (("1", 1), ("2", 3)):
+        model = models.find("robot", version)
+        cache = model.cache = cache_for(model.metadata, Serving(cache=True), version, clock)
+        for _ in range(requests):
+            request = InferRequest("robot", {"x": np.ones(1, np.float32)})
+            await answer_cached(request, model, cache, (model.checked(request), {}))
+    robot = told.told("robot")
+    counts = {name: robot["cache"][name] for name in ("hits", "misses", "stored", "entries")}
+    assert counts == {"hits": 2, "misses": 2, "stored": 2, "entries": 2}
+    assert set(robot["cache"]) == {field.name for field in dataclasses.fields(CacheStatistics)}
+    versions = robot["versions"]
+    assert (versions["1"]["cache"]["hits"], versions["2"]["cache"]["hits"]) == (0, 2)
+    assert robot["cache"]["bytes"] == sum(versions[one]["cache"]["bytes"] for one in "12") > 0
+    assert "cache" not in versions["3"]
+    models.close()
+
+
+def test_what_only_some_servers_have_is_told_by_its_name() -> None:
+    counts = RedisCounts(hits=2, skipped=3)
+    further = {"cache_redis": lambda: dataclasses.asdict(counts)}
+    copies, budget = no_copies(), MemoryBudget(1)
+    told = Statistics(
+        Counters(FakeClock()), Models(), budget, RefusedCounts(), copies, further
+    ).told(None)
+    assert (told["cache_redis"]["hits"], told["cache_redis"]["skipped"]) == (2, 3)
 
 
 def test_what_is_held_is_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def post(served: ServerProcess, path: str, said: Any, **headers: str) -> tuple[d
     return {name.lower(): value for name, value in reply.headers.items()}, answer
 
 
+def stats(served: ServerProcess) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/stats", timeout=20) as reply:
+        return json.load(reply)
+
+
 ARRAYS = "/v2/models/arrays/infer"
 
 
@@ -75,6 +81,17 @@ def test_the_same_question_is_answered_again_by_either_endpoint(served) -> None:
     np.testing.assert_array_equal(np.ravel(said["output"]), answer["outputs"][0]["data"])
     other, _ = post(served, ARRAYS, question(2.0))
     assert other["x-pelton-cache"] == "miss"
+
+
+def test_what_is_kept_is_counted(served) -> None:
+    before = stats(served)["models"]["arrays"]["cache"]
+    for _ in range(5):
+        post(served, ARRAYS, question(9.0))
+    after = stats(served)["models"]["arrays"]["cache"]
+    grown = {name: after[name] - before[name] for name in ("hits", "misses", "entries")}
+    assert grown == {"hits": 4, "misses": 1, "entries": 1}
+    assert after["bytes"] > before["bytes"]
+    assert "cache" not in stats(served)["models"]["counts"]
 
 
 def test_an_object_model_is_run_each_time_unless_it_says_otherwise(served) -> None:
@@ -117,6 +134,9 @@ def test_servers_share_what_they_computed_as_long_as_they_serve_the_same_files(
         ) as served:
             headers, answer = post(served, ARRAYS, question(1.0))
             told.append(headers["x-pelton-cache"])
+            counts = stats(served)["cache_redis"]
+            looked = (counts["hits"], counts["misses"])
+            assert looked == ((1, 0) if told[-1] == "hit" else (0, 1))
             answers.append(answer["outputs"][0]["shape"])
         assert ("not those of its digest" in served.log()) is differs
     assert told == ["miss", "miss" if changed else "hit"]
