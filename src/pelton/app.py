@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -294,7 +293,9 @@ def _doors(
 def _told(lives: _Lives) -> dict[str, Tell]:
     """Return what tells the numbers of what not every server has."""
     told: dict[str, Tell] = {}
-    far = lives.far
+    keeping, far = lives.keeping, lives.far
+    if keeping is not None:
+        told["exposures"] = keeping.exposures.counts
     if far is not None:
         told["cache_redis"] = lambda: asdict(far.counts)
     return told

@@ -268,6 +268,9 @@ def test_routes_labels_and_units_are_there_after_a_restart(
     typed(first, "routes", "set", "lab", "--pin", "canary", "--model", "net")
     before = {user: by_header(first, user) for user in USERS}
     assert set(before.values()) == {1, 2}
+    with Client(first.url) as client:
+        written = {"written": len(USERS), "waiting": 0, "dropped": 0}
+        until(lambda: client.ask_json("GET", "/stats")["exposures"] == written)
     first.stop()
     again = serve(models, *flags)
     assert {user: by_header(again, user) for user in USERS} == before

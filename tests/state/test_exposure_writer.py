@@ -130,6 +130,54 @@ def test_a_batch_that_cannot_be_kept_does_not_hold_up_the_next(
     assert "1 exposures were not kept: refused" in caplog.text
 
 
+def test_the_log_tells_of_what_was_dropped_and_seldom(caplog) -> None:
+    entered: queue.SimpleQueue[None] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[PeltonError | None] = queue.SimpleQueue()
+
+    def insert(_batch: Sequence[Exposure]) -> None:
+        entered.put(None)
+        failure = outcomes.get(timeout=30)
+        if failure is not None:
+            raise failure
+
+    def drop(number: int, then: PeltonError | None) -> None:
+        """Put so many more than fit while a batch is being written, and then end the writing."""
+        entered.get(timeout=30)
+        for _ in range(number):
+            exposures.put(seen(0))
+        outcomes.put(then)
+
+    busy = Unavailable("busy", retry_after_s=0.001)
+    exposures = ExposureWriter(insert, max_waiting=1, gather_s=0.0)
+    exposures.put(seen(0))
+    drop(3, busy)
+    drop(0, busy)  # the line of the one before is complete
+    assert exposures.counts() == {"written": 0, "waiting": 1, "dropped": 3}
+    drop(4, busy)
+    drop(5, None)
+    exposures.close()
+    assert caplog.messages == [
+        "3 exposures were not kept: busy",
+        "9 exposures were not kept: busy",
+    ]
+    assert exposures.counts() == {"written": 1, "waiting": 0, "dropped": 12}
+
+
+def test_a_line_that_is_full_though_the_database_is_well_is_told(
+    store: Store, writer, caplog
+) -> None:
+    store.go_on.clear()
+    exposures = writer(max_waiting=1)
+    exposures.put(seen(0))
+    store.entered.get(timeout=30)
+    exposures.put(seen(1))
+    store.go_on.set()
+    exposures.close()
+    assert caplog.messages == [
+        "1 exposures were not kept: they come faster than they can be written"
+    ]
+
+
 def test_after_the_end_everything_is_dropped(store: Store, writer) -> None:
     exposures = writer()
     exposures.close()

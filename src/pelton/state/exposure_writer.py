@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,11 @@ BATCH_ROWS = 1000
 GATHER_S = 0.5
 RETRY_S = 1.0
 
+TELL_S = 60.0
+"""Between two lines of the log about what was dropped."""
+
+TOO_FAST = "they come faster than they can be written"
+
 logger = logging.getLogger("pelton.state")
 
 
@@ -26,8 +32,8 @@ class ExposureWriter:
     """A bounded line of exposures and the one thread that writes them.
 
     Exposures are a sample of what happened, and no request shall wait for them or fail with them:
-    what does not fit into the line is dropped and counted. While the database is away, the line
-    fills.
+    what does not fit into the line is dropped and counted, and the log tells of it now and then.
+    While the database is away, the line fills.
     """
 
     def __init__(
@@ -49,6 +55,10 @@ class ExposureWriter:
         self._closing = threading.Event()
         self._refused = 0
         self._lost = 0
+        self._written = 0
+        self._reason = TOO_FAST
+        self._told = 0  # how many of the dropped ones the log has told of
+        self._next_tell_s = 0.0
         self._thread = threading.Thread(target=self._run, name="pelton-exposures", daemon=True)
         self._thread.start()
 
@@ -61,6 +71,10 @@ class ExposureWriter:
     def waiting(self) -> int:
         """How many exposures wait to be written."""
         return len(self._waiting)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many were written and dropped since the start, and how many wait."""
+        return {"written": self._written, "waiting": self.waiting, "dropped": self.dropped}
 
     def put(self, exposure: Exposure) -> None:
         """Take an exposure; returns at once and never raises.
@@ -84,7 +98,10 @@ class ExposureWriter:
         self._closing.set()
         self._wake.put(None)
         self._thread.join(timeout_s)
-        self._lose(len(self._waiting), "the server ends")
+        self._tell()
+        self._lost += len(self._waiting)
+        self._reason = "the server ends"
+        self._tell()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -114,13 +131,29 @@ class ExposureWriter:
         try:
             self._insert(batch)
         except Unavailable as error:
+            self._reason = error.message
+            self._tell_seldom()
             self._closing.wait(error.retry_after_s or RETRY_S)
             return False
         except PeltonError as error:
-            self._lose(len(batch), error.message)
+            self._lost += len(batch)
+            self._reason = error.message
+        else:
+            self._written += len(batch)
+            if self._reason != TOO_FAST:
+                self._tell()
+                self._reason = TOO_FAST
+        self._tell_seldom()
         return True
 
-    def _lose(self, rows: int, reason: str) -> None:
-        self._lost += rows
+    def _tell_seldom(self) -> None:
+        if time.monotonic() >= self._next_tell_s:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Log how many were dropped since the last time, if any were."""
+        dropped = self.dropped
+        rows, self._told = dropped - self._told, dropped
         if rows:
-            logger.warning("%d exposures were not kept: %s", rows, reason)
+            self._next_tell_s = time.monotonic() + TELL_S
+            logger.warning("%d exposures were not kept: %s", rows, self._reason)
