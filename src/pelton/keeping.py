@@ -103,7 +103,8 @@ class Keeping:
     @property
     def writable(self) -> bool:
         """Whether a change would be kept, as it was found out a few seconds ago."""
-        return self._writable and time.monotonic() - self._heard_s < self._look_s + SILENT_S
+        heard = time.monotonic() - self._heard_s < self._look_s + SILENT_S
+        return self._writable and heard and not self.state.refusing
 
     def follow(
         self, subjects: tuple[str, ...], read: Callable[[], T], take: Callable[[T], None]
@@ -200,7 +201,7 @@ class Keeping:
         now_s = time.monotonic()
         if not well:
             self._writable = False
-        elif not self._writable or now_s >= self._probe_s:
+        elif not self._writable or self.state.refusing or now_s >= self._probe_s:
             self._writable = self.state.writable()
             self._probe_s = now_s + PROBE_S
         if self._writable and now_s >= self._sweep_s:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -188,6 +190,7 @@ def test_a_database_that_does_not_come_back_to_us_is_not_well(keep, monkeypatch)
     slow = SimpleNamespace(
         generations=lambda: go_on.wait(30) and state.generations(),
         writable=state.writable,
+        refusing=False,
         exposures=state.exposures,
         close=state.close,
     )
@@ -227,6 +230,45 @@ async def test_a_database_that_takes_no_changes_is_found_out(
         await keeping.refresh()
     assert not keeping.writable
     keeping.close()
+
+
+async def test_a_change_that_is_refused_is_found_out_at_once(tmp_path: Path) -> None:
+    keeping = Keeping(State.open(file_url(tmp_path), wait_s=0.05), 60.0, look_s=NEVER_S)
+    keeping.start()
+    for _ in range(2):
+        await keeping.refresh()
+    assert keeping.writable
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE").close()
+    with pytest.raises(Unavailable, match="busy"):
+        await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, change())
+    assert not keeping.writable  # long before it is tried again
+    other.execute("ROLLBACK").close()
+    other.close()
+    for _ in range(2):
+        await keeping.refresh()
+    assert keeping.writable
+    keeping.close()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_file_that_is_taken_away_is_told_once(
+    tmp_path: Path, caplog, replaced: bool
+) -> None:
+    keeping = Keeping(State.open(file_url(tmp_path), wait_s=0.05), 60.0, look_s=0.005)
+    keeping.start()
+    file, away = tmp_path / FILE_NAME, tmp_path / "away"
+    file.rename(away)
+    if replaced:
+        shutil.copy(away, file)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await keeping.refresh()
+    assert not keeping.writable
+    assert file.exists() is replaced
+    keeping.close()
+    assert len(caplog.messages) == 1
+    assert "was removed or replaced while the server ran" in caplog.text
 
 
 class TestOpening:

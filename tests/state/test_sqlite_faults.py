@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -61,6 +62,31 @@ def test_a_file_that_is_locked_for_too_long_is_unavailable_and_comes_back(tmp_pa
     assert state.writable()
     state.audit.append(change())
     assert len(state.audit.list()) == 1
+    state.close()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_is_taken_away_takes_no_changes_until_it_is_back(
+    tmp_path: Path, replaced: bool
+) -> None:
+    """What would be written to the open file is gone when the server ends."""
+    state = State.open(file_url(tmp_path))
+    state.audit.append(change(subject="before"))
+    file, away = tmp_path / "pelton.db", tmp_path / "away"
+    file.rename(away)
+    if replaced:
+        shutil.copy(away, file)
+    for use in (lambda: state.audit.append(change()), state.audit.list, state.generations):
+        with pytest.raises(Unavailable, match="removed or replaced while the server ran") as told:
+            use()
+        assert "restore the file, and restart the server" in told.value.message
+    assert not state.writable()
+    state.database.close()  # so that the next one needs a new connection
+    assert not state.writable()
+    assert file.exists() is replaced, "a new one would be empty, and taken for ours"
+    away.rename(file)
+    assert state.writable()
+    assert [row.change.subject for row in state.audit.list()] == ["before"]
     state.close()
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pelton.errors import InvalidRequest
+from pelton.errors import InvalidRequest, Unavailable
 from pelton.state.failures import UNKEEPABLE, uncertain, understand
 
 T = TypeVar("T")
@@ -26,6 +26,9 @@ class Database:
 
     A transaction that fails for a passing reason (the connection was lost, another writer was in
     the way) is tried again as a whole until `wait_s` is over.
+
+    Attributes:
+        refusing: whether the last change was not kept, since the database was busy, away or full.
     """
 
     def __init__(self, engine: Engine, wait_s: float) -> None:
@@ -35,6 +38,7 @@ class Database:
             engine: made by `pelton.state.opening`.
             wait_s: how long to wait for a database that is busy or away, seconds.
         """
+        self.refusing = False
         self._engine = engine
         self._wait_s = wait_s
 
@@ -72,7 +76,13 @@ class Database:
             InvalidRequest: a value cannot be kept.
             PeltonError: the database is damaged or refused a statement; or what `work` raises.
         """
-        return self._patiently(work, writing=True)
+        try:
+            result = self._patiently(work, writing=True)
+        except Unavailable:
+            self.refusing = True
+            raise
+        self.refusing = False
+        return result
 
     def close(self) -> None:
         """Close all connections that are not in use."""

@@ -18,12 +18,16 @@ RETRY_AFTER_S = 1.0
 """How soon another try is sensible when the database is busy or away."""
 
 DISK_FULL_RETRY_AFTER_S = 60.0
-"""Likewise when there is no room; somebody has to make some."""
+"""Likewise when there is no room, or no file; somebody has to see to it."""
 
 AWAY = "The server's database does not answer; try again later"
 UNCERTAIN = "The server's database went away; see whether the change was made before you repeat it"
 BUSY = "The server's database is busy; try again later"
 FULL = "The server has no room left to keep this"
+REPLACED = (
+    "The server's database file was removed or replaced while the server ran, so nothing is kept "
+    "any more; restore the file, and restart the server"
+)
 READ_ONLY = "The server's database takes no changes at the moment"
 DAMAGED = "The server's database is damaged"
 REFUSED = "The server's database refused a statement"
@@ -106,6 +110,11 @@ def _of_postgres(error: exc.DBAPIError) -> Failure:
 def uncertain() -> Unavailable:
     """Return the error of a change that may have been made or not."""
     return _unavailable(UNCERTAIN)
+
+
+def replaced() -> Unavailable:
+    """Return the error of a file that is not the one which was opened."""
+    return Unavailable(REPLACED, DISK_FULL_RETRY_AFTER_S)
 
 
 def _unavailable(message: str) -> Unavailable:

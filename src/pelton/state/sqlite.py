@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from pelton.errors import SettingsError
 from pelton.state.database import WRITING
+from pelton.state.failures import replaced
 
 FILE_NAME = "pelton.db"
 
@@ -56,7 +57,11 @@ def open_file(url: URL, wait_s: float) -> Engine:
         pool_timeout=wait_s,
         hide_parameters=True,
     )
+    place = _Place(path)
+    event.listen(engine, "do_connect", place.check)  # SQLite would make a new, empty file
     event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", place.remember)
+    event.listen(engine, "begin", place.check)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -75,6 +80,35 @@ def _path(url: URL) -> Path:
     if url.host or url.query or url.database in {None, "", ":memory:"}:
         raise SettingsError("a database URL for SQLite is sqlite:///PATH, with the path of a file")
     return Path(str(url.database)).absolute()
+
+
+class _Place:
+    """Where the file is: what is written to it once another one is there, or none, is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def remember(self, *_event: object) -> None:
+        """Note which file it is, when it has been opened for the first time."""
+        if self._opened is None:
+            self._opened = self._found()
+
+    def check(self, *_event: object) -> None:
+        """Refuse to go on with another file than the one that was opened.
+
+        Raises:
+            Unavailable: it is not there any more.
+        """
+        if self._opened is not None and self._found() != self._opened:
+            raise replaced()
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _make(path: Path) -> None:

@@ -76,6 +76,11 @@ class State:
         """
         return self.database.read(generations.every)
 
+    @property
+    def refusing(self) -> bool:
+        """Whether the last change was not kept, since the database was busy, away or full."""
+        return self.database.refusing
+
     def writable(self) -> bool:
         """Whether a change would be kept right now; found out by making one."""
         try:
