@@ -162,6 +162,15 @@ def test_the_public_routes_tell_nothing_but_yes(door: HTTPConnection) -> None:
     for path, told in (("/v2/health/live", {"live": True}), ("/v2/health/ready", {"ready": True})):
         answer = ask(door, "GET", path)
         assert (answer.status, answer.json()) == (200, told)
+        alone = ask(door, "HEAD", path)
+        assert (alone.status, alone.body) == (200, b"")
+        assert alone.headers["content-length"] == answer.headers["content-length"]
+
+
+def test_health_is_told_by_head_too_and_to_whom_it_is_told_by_get(door: HTTPConnection) -> None:
+    assert ask(door, "HEAD", "/health").status == 401
+    told = ask(door, "HEAD", "/health", KEYS[Scope.READ].text)
+    assert (told.status, told.body) == (200, b"")
 
 
 def test_who_was_turned_away_is_counted(assembled: Assembled) -> None:
