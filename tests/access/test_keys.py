@@ -84,6 +84,7 @@ def test_without_a_burst_those_of_one_second_come_at_once(per_s: float | None, b
         ({"requests_per_s": math.nan}, "not nan"),
         ({"requests_per_s": math.inf}, "not inf"),
         ({"requests_per_s": 1.0, "burst": 0}, "may come at once, not 0"),
+        ({"burst": 5}, "says nothing without a rate"),
     ],
 )
 def test_a_key_that_makes_no_sense_is_not_made(changes: dict[str, object], told: str) -> None:

@@ -114,6 +114,10 @@ def make_key(
         raise InvalidRequest("this label has a key in it, and labels are read by others")
     if expires_s is not None and not now_s < expires_s < math.inf:
         raise InvalidRequest("a key has to end later than now; leave the end out for never")
+    if requests_per_s is None and burst is not None:
+        raise InvalidRequest(
+            "a burst says nothing without a rate; say requests_per_s (--requests-per-s) too"
+        )
     rate = None if requests_per_s is None else checked_rate(requests_per_s, burst)
     secret = _random(_SECRET_ALPHABET, SECRET_CHARACTERS)
     key = Key(
