@@ -19,6 +19,8 @@ from pelton.state.state import State
 from services.databases import change
 from services.postgres import PASSWORD, PASSWORD_USER, Postgres
 
+NEVER_S = 3600.0
+
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
@@ -177,8 +179,8 @@ def test_a_missing_driver_names_the_line_that_installs_it(monkeypatch) -> None:
 def test_a_password_is_in_no_message(postgres: Postgres, password: str) -> None:
     """The first does not fit; the second does, but there is no such database."""
     url = postgres.url("nowhere", f"{PASSWORD_USER}:{password}")
-    with pytest.raises(Unavailable) as refusal:
-        open_database(url, wait_s=0.05)
+    with pytest.raises(SettingsError) as refusal:
+        open_database(url)
     message = refusal.value.message
     assert message.startswith(f"the database 'nowhere' on {postgres.folder} cannot be used: ")
     told = (
@@ -203,6 +205,63 @@ def test_a_server_that_does_not_answer_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"'d' on .* does not answer") as refusal:
         open_database(f"postgresql://u@/d?host={tmp_path}", wait_s=0.05)
     assert refusal.value.retry_after_s == 1.0
+
+
+@pytest.mark.parametrize(
+    ("database", "user", "said"),
+    [
+        ("nowhere", "pelton", 'database "nowhere" does not exist'),
+        ("postgres", "ghost", 'role "ghost" does not exist'),
+        ("postgres", "asleep", "is not permitted to log in"),
+        ("shut", "asker", 'permission denied for database "shut"'),
+        ("postgres", PASSWORD_USER, "no password supplied"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why_and_at_once(
+    postgres: Postgres, database: str, user: str, said: str
+) -> None:
+    if not postgres.execute("SELECT 1 FROM pg_roles WHERE rolname = 'asleep'"):
+        postgres.execute("CREATE ROLE asleep NOLOGIN")
+        postgres.execute("CREATE ROLE asker LOGIN")
+        postgres.execute("CREATE DATABASE shut")
+        postgres.execute("REVOKE CONNECT ON DATABASE shut FROM PUBLIC")
+    with pytest.raises(SettingsError) as refusal:
+        open_database(postgres.url(database, user), wait_s=NEVER_S)
+    assert said in refusal.value.message
+    assert "does not let the server in" in refusal.value.message
+    assert "; mend the URL, or make that database and its user" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("DROP TABLE swaps", "refused a statement (no such table: swaps)"),
+        ("ALTER TABLE keys DROP COLUMN burst", "refused a statement (no such column: keys.burst)"),
+        (
+            "INSERT INTO routes VALUES ('r', 'no json', 1)",
+            "holds a row that cannot be read, in the table routes",
+        ),
+        (
+            "INSERT INTO routes VALUES ('r', '[1]', 1)",
+            "holds a row that cannot be read, in the table routes",
+        ),
+        (
+            "INSERT INTO routes VALUES ('r', 1, 1)",
+            "holds a row that cannot be read, in the table routes",
+        ),
+    ],
+)
+def test_tables_that_somebody_has_changed_are_told(tmp_path: Path, harm: str, said: str) -> None:
+    State.open(file_url(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "pelton.db") as other:
+        other.execute(harm).close()
+    other.close()
+    with pytest.raises(SettingsError) as refusal:
+        open_database(file_url(tmp_path))
+    assert refusal.value.message == (
+        f"the database {tmp_path}/pelton.db cannot be used: The server's database {said}; "
+        "restore a backup, or move the file away to begin with an empty one"
+    )
 
 
 def test_a_user_without_rights_is_told(postgres: Postgres) -> None:

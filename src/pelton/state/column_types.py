@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Dialect, Text, TypeDecorator
 
-from pelton.errors import InvalidRequest
+from pelton.errors import InvalidRequest, PeltonError
+from pelton.state.failures import UNREADABLE
 
 
 class PlainText(TypeDecorator[str]):
@@ -42,10 +43,19 @@ class PlainJson(TypeDecorator[Mapping[str, Any]]):
         return None if value is None else json.dumps(dict(value), separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
-        """Read them."""
+        """Read them.
+
+        Raises:
+            PeltonError: they were not written by us.
+        """
         if value is None:
             return None
-        loaded: dict[str, Any] = json.loads(value)
+        try:
+            loaded = json.loads(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise PeltonError(UNREADABLE) from error
+        if not isinstance(loaded, dict):
+            raise PeltonError(UNREADABLE)
         return loaded
 
 

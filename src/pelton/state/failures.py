@@ -7,6 +7,7 @@ of them says in words stays in the server.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ RETRY_AFTER_S = 1.0
 """How soon another try is sensible when the database is busy or away."""
 
 DISK_FULL_RETRY_AFTER_S = 60.0
-"""Likewise when there is no room, or no file; somebody has to see to it."""
+"""Likewise when there is no room, no file or no entrance; somebody has to see to it."""
 
 AWAY = "The server's database does not answer; try again later"
+SHUT_OUT = "The server's database does not let the server in"
 UNCERTAIN = "The server's database went away; see whether the change was made before you repeat it"
 BUSY = "The server's database is busy; try again later"
 FULL = "The server has no room left to keep this"
@@ -30,6 +32,7 @@ REPLACED = (
 )
 READ_ONLY = "The server's database takes no changes at the moment"
 DAMAGED = "The server's database is damaged"
+UNREADABLE = "The server's database holds a row that cannot be read"
 REFUSED = "The server's database refused a statement"
 UNKEEPABLE = "A value cannot be kept: it is out of range, or holds a character that no text may"
 
@@ -41,6 +44,13 @@ _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _ROLLED_BACK_FOR_OTHERS = {"40001", "40P01"}  # serialization failure, deadlock
 _GOING_AWAY = {"57P01", "57P02", "57P03", "25P03"}  # shut down, crashed, starting; idle too long
 _LOCKED = {"55P03", "57014"}  # lock timeout, statement timeout
+
+_SHUT_OUT = re.compile(
+    "FATAL: .*(does not exist|permission denied|not permitted to log in|authentication failed"
+    "|no pg_hba.conf entry|not currently accepting connections)|no password supplied"
+)
+"""What PostgreSQL says before there is a connection has no code. Where it says so in another
+language, it counts as away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,8 @@ def _of_postgres(error: exc.DBAPIError) -> Failure:
     if error.connection_invalidated or sqlstate in _GOING_AWAY:
         return Failure(_unavailable(AWAY), passing=True, lost=True)
     if sqlstate is None and isinstance(error, exc.OperationalError):  # no connection was made
+        if _SHUT_OUT.search(str(error.orig)):
+            return Failure(Unavailable(SHUT_OUT, DISK_FULL_RETRY_AFTER_S))
         return Failure(_unavailable(AWAY), passing=True)
     if sqlstate in _ROLLED_BACK_FOR_OTHERS:
         return Failure(_unavailable(BUSY), passing=True)

@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL, Connection, make_url
+from sqlalchemy import URL, Connection, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from pelton.errors import PeltonError, SettingsError, Unavailable
 from pelton.state import postgres, sqlite
 from pelton.state.database import Database
-from pelton.state.failures import DAMAGED
+from pelton.state.failures import DAMAGED, REFUSED, SHUT_OUT, UNREADABLE
 from pelton.state.migrating import migrate
+from pelton.state.tables import metadata, routes
 
 WAIT_S = 5.0
 """How long a call waits for a database that is busy or away, unless told otherwise."""
@@ -45,6 +46,7 @@ def open_database(url: str, wait_s: float = WAIT_S) -> Database:
         with _told_to_operators(parsed):
             database.read(_refuse_damage if is_file else _touch)
             migrate(database)
+            database.read(_try_tables)
     except BaseException:
         database.close()
         raise
@@ -79,6 +81,19 @@ def _refuse_damage(connection: Connection) -> None:
         raise PeltonError(f"{DAMAGED} ({damage:.200})")
 
 
+def _try_tables(connection: Connection) -> None:
+    """See whether all tables and columns are there, and whether routes can be read.
+
+    Without them the server would start, or nearly so, and then not know what is wrong.
+    """
+    for table in metadata.sorted_tables:
+        query = select(table)
+        try:
+            connection.execute(query if table is routes else query.limit(0)).all()
+        except PeltonError as error:
+            raise PeltonError(f"{error.message}, in the table {table.name}") from error
+
+
 @contextmanager
 def _told_to_operators(url: URL) -> Iterator[None]:
     """Add to an error what only those may read who start the server."""
@@ -88,11 +103,19 @@ def _told_to_operators(url: URL) -> Iterator[None]:
         raise
     except PeltonError as error:
         message = f"the database {_place(url)} cannot be used: {error.message}{_detail(error, url)}"
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable) and error.message != SHUT_OUT:
             raise Unavailable(message, error.retry_after_s, error.code) from error.__cause__
-        if error.message.startswith(DAMAGED):
-            message += "; restore a backup, or move the file away to begin with an empty one"
-        raise SettingsError(message) from error.__cause__
+        raise SettingsError(message + _cure(error, url)) from error.__cause__
+
+
+def _cure(error: PeltonError, url: URL) -> str:
+    if error.message == SHUT_OUT:
+        return "; mend the URL, or make that database and its user, who may connect to it"
+    if not error.message.startswith((DAMAGED, UNREADABLE, REFUSED)):
+        return ""
+    if url.get_backend_name() == "sqlite":
+        return "; restore a backup, or move the file away to begin with an empty one"
+    return "; give its user the rights to make, read and change tables, or restore a backup"
 
 
 def _place(url: URL) -> str:
