@@ -137,8 +137,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(LoadFailed, match=r"net/model.toml is not UTF-8 text"):
         read_model_toml(tmp_path, "net")
-    (tmp_path / "model.toml").write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(LoadFailed, match=r"net/model.toml is larger than 1048576 bytes"):
+    (tmp_path / "model.toml").write_bytes(b"#" * (64 << 10) + b"\n")
+    with pytest.raises(LoadFailed, match=r"net/model.toml is larger than 65536 bytes"):
         read_model_toml(tmp_path, "net")
 
 

@@ -374,7 +374,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     for data, said in (
         (b"\xff\xfe\x00", "is not UTF-8 text"),
         (bytes(100), "line 1: '\\x00"),
-        (b"#" * (1 << 20) + b"#", "is larger than 1048576 bytes"),
+        (b"#" * (64 << 10) + b"#", "is larger than 65536 bytes"),
     ):
         (tmp_path / "net/config.pbtxt").write_bytes(data)
         with pytest.raises(LoadFailed) as error:

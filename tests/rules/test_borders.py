@@ -42,6 +42,8 @@ BORDERS = (
     Border("engine/batch.py", "Batch._attempt", "what instances and odd outputs break is told"),
     Border("engine/guard.py", "guarded", "a model's own code may raise anything"),
     Border("engine/workers.py", "Workers._perform", "what a call raises belongs to its caller"),
+    Border("lifecycle/keeper_watch.py", "FolderWatch._tell", "a model's files may break anything"),
+    Border("lifecycle/keeper_watch.py", "FolderWatch.run", "so may the folder around them"),
     Border("lifecycle/residency.py", "Residency._unload", "a model's own close may raise anything"),
     Border("lifecycle/threaded_load.py", "_load", "what a load raises belongs to its caller"),
     Border("loading.py", "Loader._settle_all", "what a load raises belongs to its caller"),

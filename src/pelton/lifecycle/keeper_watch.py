@@ -49,6 +49,9 @@ class FolderWatch:
                 await self._tell(changes)
             except PeltonError as error:
                 logger.warning("%s", error.message)
+            # Border: whatever a look meets in folders of others, the next one may not meet again.
+            except Exception:
+                logger.exception("the folder of models cannot be looked at")
 
     async def _tell(self, changes: list[Seen]) -> None:
         for model in dict.fromkeys(one.place.model for one in changes):
@@ -62,3 +65,6 @@ class FolderWatch:
                 await self._told(model, changed)
             except PeltonError as error:
                 logger.error("model %s, which has changed: %s", model, error.message)
+            # Border: what one model's files break must not keep those after it from being seen.
+            except Exception:
+                logger.exception("model %s, which has changed", model)

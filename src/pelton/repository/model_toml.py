@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pelton.repository.golden_toml import IN_GOLDEN, read_golden
 from pelton.repository.keeping_toml import KEEPING, read_keeping
 from pelton.repository.own_files import inside, read_text
 from pelton.repository.serving_toml import BATCHING, IN_BATCHING, SERVING, over, read_serving
+from pelton.repository.toml_text import read_toml
 from pelton.specs import GoldenSource, TensorSpec
 from pelton.tensors import DATATYPES, MAX_DIM, MAX_RANK
 
@@ -88,11 +88,7 @@ def read_model_toml(folder: Path, told: str) -> ModelToml:
     if not path.exists():
         return ModelToml()
     told = f"{told}/{FILE}"
-    try:
-        table = tomllib.loads(read_text(path, told))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise LoadFailed(f"{told} is no valid TOML: {error!s:.200}") from None
-    return _Reader(folder, told).read(table)
+    return _Reader(folder, told).read(read_toml(path, told))
 
 
 class _Reader:
@@ -142,18 +138,18 @@ class _Reader:
     def _tensors(
         self, table: Mapping[str, Any], key: str
     ) -> tuple[tuple[TensorSpec, ...], dict[str, tuple[str, ...]]]:
-        specs: list[TensorSpec] = []
+        specs: dict[str, TensorSpec] = {}
         labels: dict[str, tuple[str, ...]] = {}
         for row in self._rows(table, key):
             self._check_keys(row, ("name", "datatype", "shape", "labels"), f" in [[{key}]]")
             spec = self._tensor(row, key)
-            if any(spec.name == other.name for other in specs):
+            if spec.name in specs:
                 raise LoadFailed(f"{self._told}: {key} has {spec.name!r:.80} twice")
-            specs.append(spec)
+            specs[spec.name] = spec
             names = self._labels(row)
             if names:
                 labels[spec.name] = names
-        return tuple(specs), labels
+        return tuple(specs.values()), labels
 
     def _tensor(self, row: Mapping[str, Any], key: str) -> TensorSpec:
         for wanted in ("name", "datatype", "shape"):

@@ -8,7 +8,10 @@ from pathlib import Path
 from pelton.errors import LoadFailed
 
 MAX_TEXT_BYTES = 1 << 20
-"""Size above which a `model.toml`, a `config.pbtxt` or a file of labels is not read."""
+"""Size above which a file of labels is not read."""
+
+MAX_CONFIG_BYTES = 64 << 10
+"""Size above which a `model.toml` or a `config.pbtxt` is not read."""
 
 
 def inside(folder: Path, name: str, told: str) -> Path:
@@ -56,14 +59,19 @@ def read_bytes(path: Path, limit_bytes: int, told: str) -> bytes:
     return data
 
 
-def read_text(path: Path, told: str) -> str:
+def read_text(path: Path, told: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:
     """Return the text of a small file, whose lines end in a line feed.
+
+    Args:
+        path: the file.
+        told: how messages shall name it.
+        limit_bytes: the most that it may hold.
 
     Raises:
         LoadFailed: as `read_bytes`, or it is not UTF-8.
     """
     try:
-        text = read_bytes(path, MAX_TEXT_BYTES, told).decode("utf-8")
+        text = read_bytes(path, limit_bytes, told).decode("utf-8")
     except UnicodeDecodeError:
         raise LoadFailed(f"{told} is not UTF-8 text; save it as UTF-8") from None
     return text.replace("\r\n", "\n")

@@ -21,7 +21,7 @@ from typing import Any
 from pelton.repository.keeping_toml import MAX_LISTED
 from pelton.repository.model_toml import ModelToml
 from pelton.repository.names import MAX_VERSION
-from pelton.repository.own_files import inside, read_lines, read_text
+from pelton.repository.own_files import MAX_CONFIG_BYTES, inside, read_lines, read_text
 from pelton.repository.pbtxt import parse
 from pelton.repository.serving_toml import BATCHING, MAX_PREFERRED
 from pelton.repository.triton_fields import Section
@@ -140,7 +140,7 @@ def read_config(folder: Path, name: str) -> TritonConfig | None:
     path, told = folder / FILE, f"{name}/{FILE}"
     if not path.exists():
         return None
-    top = Section(parse(read_text(path, told), told), told, "", [])
+    top = Section(parse(read_text(path, told, MAX_CONFIG_BYTES), told), told, "", [])
     top.check_known((*_READ, *_REFUSED, *_PASSED_OVER))
     top.refuse(_REFUSED)
     _check_name_and_platform(top, name)
