@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,23 @@ async def test_what_is_wrong_is_told_with_its_gate(kept: Kept, files, gate, sent
     assert [one.state for one in kept.keeper.index(False)] == ["READY", "UNAVAILABLE"]
     assert (await kept.push("digits", scale_bytes(2.0))).version == 3
     assert await kept.ask("digits") == (2.0, "3")
+
+
+@pytest.mark.parametrize(
+    "on_load",
+    ["path", "os.path.dirname(path)", "os.getcwd()", "sys.path", "sys.executable", "__file__"],
+)
+async def test_no_path_of_the_server_is_told_to_strangers(
+    kept: Kept, tmp_path: Path, on_load: str
+) -> None:
+    model = python_scale(2.0, on_load=f"import sys; raise ValueError({on_load})")
+    archive = tar_of(model__py=model, model__toml='isolation = "inline"')
+    error = await refusal(kept, archive, file_name="")
+    rows = [*await kept.keeper.versions("digits"), *kept.keeper.index(False)]
+    told = [error.message, *(row.reason for row in rows)]
+    assert [one for one in told if "ValueError: " in one] == [error.message] * 3
+    for place in (tmp_path, Path.cwd(), Path(sys.prefix), ".pelton", "staging"):
+        assert str(place) not in " ".join(told)
 
 
 async def test_golden_requests_that_are_answered_are_on_record(kept: Kept) -> None:

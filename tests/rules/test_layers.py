@@ -49,6 +49,7 @@ ROOM_OF_FILE = {
     "clock": "words",
     "time_slices": "words",
     "arena": "words",
+    "own_paths": "words",
     "buffers": "words",
     "setting_values": "settings",
     "settings_docs": "settings",

@@ -150,6 +150,14 @@ def test_a_folder_without_model_py_is_refused(tmp_path: Path) -> None:
             {"model.py": PAIR + "    load_model = lambda p, d: open(p + '/gone')\n"},
             "model.py line 8 raised FileNotFoundError: [Errno 2] No such file or directory: 'gone'",
         ),
+        (
+            {"model.py": PAIR + "    load_model = lambda p, d: open(p.rpartition('/')[0])\n"},
+            "model.py line 8 raised IsADirectoryError: [Errno 21] Is a directory: '.../",
+        ),
+        (
+            {"model.py": "import os\nraise ValueError(os.path.dirname(__file__) + ':/etc/x')"},
+            "model.py line 2 raised ValueError: .../",
+        ),
     ],
 )
 def test_an_error_while_loading_is_told_with_its_line(

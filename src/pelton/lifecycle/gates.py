@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pelton.errors import Code, LoadFailed, PeltonError
+from pelton.own_paths import without_paths
 
 
 class Gate(enum.StrEnum):
@@ -61,6 +62,8 @@ class Refused(LoadFailed):
         numbers: Mapping[str, float | str] | None = None,
         code: Code | None = None,
     ) -> None:
+        # A runtime is foreign code too, and whoever publishes need not know where it lives.
+        sentence = without_paths(sentence)
         super().__init__(f"refused at the gate '{gate}': {sentence}", code)
         self.gate = gate
         self.sentence = sentence

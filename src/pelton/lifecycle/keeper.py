@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pelton.engine.models import Models
 from pelton.errors import AccessDenied, Conflict, InvalidRequest, LoadFailed, NotFound
@@ -171,13 +171,9 @@ class Keeper:
 
     def index(self, ready_only: bool) -> list[IndexRow]:
         """List all versions of all models; see `ModelControl`."""
-        rows = [row for name in sorted(self._shelves) for row in index_rows(self._shelves[name])]
-        place = f"{self._parts.view.root}/"  # which is nobody's business
-        return [
-            replace(row, reason=row.reason.replace(place, ""))
-            for row in rows
-            if row.state == "READY" or not ready_only
-        ]
+        root, shelves = self._parts.view.root, sorted(self._shelves.items())
+        rows = (row for _, shelf in shelves for row in index_rows(shelf, root))
+        return [row for row in rows if row.state == "READY" or not ready_only]
 
     async def versions(self, name: str) -> list[VersionRow]:
         """List what is known of the versions of one model; see `ModelControl`."""
@@ -186,7 +182,7 @@ class Keeper:
         if shelf is None and not rows:
             raise _unknown(name)
         labels = self._tools.models.table.labels.get(name, {})
-        return version_rows(shelf or Shelf(name), rows, labels)
+        return version_rows(shelf or Shelf(name), rows, labels, self._parts.view.root)
 
     # -- publishing ------------------------------------------------------------------------------
 

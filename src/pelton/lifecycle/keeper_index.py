@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from pelton.engine.model_states import State
 from pelton.lifecycle.shelf import Shelf
+from pelton.own_paths import without_paths
 from pelton.records import PublishedVersion
 from pelton.servers.model_control import IndexRow, VersionRow
 from pelton.specs import ModelSpec
@@ -14,22 +17,28 @@ ASLEEP = "it is not in memory, and is loaded again when it is asked for"
 UNLOADED = "unloaded"
 
 
-def index_rows(shelf: Shelf) -> Iterator[IndexRow]:
-    """Yield a row for each version of a model, ascending; one without a version if it has none."""
+def index_rows(shelf: Shelf, root: Path) -> Iterator[IndexRow]:
+    """Yield a row for each version of a model, ascending; one without a version if it has none.
+
+    Args:
+        shelf: the model.
+        root: the folder of models, which is nobody's business: no reason holds a path.
+    """
     numbers = _numbers(shelf)
     if not numbers and shelf.found.broken is not None:
-        yield IndexRow(shelf.name, "", "UNAVAILABLE", shelf.found.broken.message)
+        reason = without_paths(shelf.found.broken.message, root)
+        yield IndexRow(shelf.name, "", "UNAVAILABLE", reason)
     for number in numbers:
         state, reason = _state(shelf, number)
         told = {"": "", "asleep": "UNAVAILABLE", "failed": "UNAVAILABLE"}.get(state)
         live = shelf.live(number)
         if told is None:
             told = live.standing.index_name if live is not None else "UNAVAILABLE"
-        yield IndexRow(shelf.name, str(number), told, reason)
+        yield IndexRow(shelf.name, str(number), told, without_paths(reason, root))
 
 
 def version_rows(
-    shelf: Shelf, rows: Iterable[PublishedVersion], labels: Mapping[str, int]
+    shelf: Shelf, rows: Iterable[PublishedVersion], labels: Mapping[str, int], root: Path
 ) -> list[VersionRow]:
     """Return a row for each version of a model that is or was there, ascending.
 
@@ -37,12 +46,14 @@ def version_rows(
         shelf: the model.
         rows: what was published of it.
         labels: label -> version.
+        root: the folder of models, as in `index_rows`.
     """
     published = {row.version: row for row in rows}
-    return [
+    told = (
         _version_row(shelf, number, published.get(number), labels)
         for number in sorted({*_numbers(shelf), *published})
-    ]
+    )
+    return [replace(row, reason=without_paths(row.reason, root)) for row in told]
 
 
 def _version_row(

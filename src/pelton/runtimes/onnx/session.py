@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pelton.errors import LoadFailed
+from pelton.own_paths import without_paths
 from pelton.runtimes.choices import choose_device
 from pelton.runtimes.contract import RuntimeOptions
 from pelton.runtimes.onnx.values import as_ort_value, from_ort_value
@@ -157,5 +158,5 @@ def _session(path: Path, settings: Any, providers: Sequence[Any]) -> Any:
 
 def _plain(said: str, path: Path) -> str:
     """Cut onnxruntime's word on a file to one line without the folders of this machine."""
-    reason = said.rpartition("[ONNXRuntimeError] : ")[2].replace(str(path), path.name)
-    return " ".join(reason.replace(f"{path.parent}/", "").split())[:300]
+    reason = said.rpartition("[ONNXRuntimeError] : ")[2]
+    return without_paths(" ".join(reason.split()), path.parent)[:300]

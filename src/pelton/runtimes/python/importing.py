@@ -13,9 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 from pelton.errors import LoadFailed
+from pelton.own_paths import without_paths
 from pelton.runtimes.contract import Stop
 
 _PREFIX = "pelton_model_"
+
+MAX_SAID = 10_000
+"""How much of what an error says is looked at, characters."""
 
 _numbers = itertools.count(1)
 _importing = threading.Lock()
@@ -135,5 +139,5 @@ def told(error: BaseException, folder: Path) -> str:
         for frame in traceback.extract_tb(error.__traceback__):
             if Path(frame.filename).is_relative_to(folder):
                 place = f"{Path(frame.filename).name} line {frame.lineno}"
-    said = " ".join(str(error).split()).replace(f"{folder}/", "")
+    said = without_paths(" ".join(str(error)[:MAX_SAID].split()), folder)
     return f"{place} raised {type(error).__name__}" + (f": {said:.200}" if said else "")

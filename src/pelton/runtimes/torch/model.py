@@ -13,6 +13,7 @@ import numpy as np
 
 from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
+from pelton.own_paths import without_paths
 from pelton.runtimes.choices import choose_device, own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
 from pelton.runtimes.declared import reconcile
@@ -164,7 +165,7 @@ def _program(spec: ModelSpec, form: TorchFormat, device: str) -> Program:
 
 def _plain(error: Exception, path: Path) -> str:
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return said.replace(str(path), path.name)[:300]
+    return without_paths(said, path.parent)[:300]
 
 
 def _use_deterministic_kernels() -> None:
