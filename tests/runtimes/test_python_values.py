@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pelton.errors import InvalidRequest
+from pelton.errors import InvalidRequest, ModelFailed
 from pelton.specs import TensorSpec
 from runtimes.python_folders import PAIR, X, answer, opened
 
@@ -118,16 +119,25 @@ def test_declared_outputs_get_their_names_order_and_types(tmp_path: Path) -> Non
     assert (given["text"].dtype, given["text"].tolist()) == (np.object_, [b"a", b"b"])
 
 
+OUTPUT = TensorSpec("a", "FP32", (-1, 1))
+
+
 @pytest.mark.parametrize(
     ("expression", "output", "said"),
     [
         ("{'b': 1}", TensorSpec("a", "FP32", ()), "returned b, but it declares the output 'a'"),
         ("1.5", TensorSpec("a", "INT64", ()), "output 'a' is float64, but it is declared as INT64"),
         ("[1]", TensorSpec("a", "BYTES", (1,)), "declared as BYTES, but holds other than texts"),
+        ("np.zeros((3, 3, 3))", OUTPUT, "has shape [3, 3, 3], but it is declared with [-1, 1]"),
+        ("np.zeros(3)", OUTPUT, "has shape [3], but it is declared with [-1, 1]"),
+        ("np.zeros((3, 2))", OUTPUT, "has shape [3, 2], but it is declared with [-1, 1]"),
+        ("np.zeros(())", OUTPUT, "has shape [], but it is declared with [-1, 1]"),
+        ("None", OUTPUT, "output 'a' is object, but it is declared as FP32"),
+        ("[b'a']", TensorSpec("a", "BYTES", ()), "has shape [1], but it is declared with []"),
     ],
 )
 def test_a_result_that_was_not_declared_is_the_models_fault(
     tmp_path: Path, expression: str, output: TensorSpec, said: str
 ) -> None:
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(ModelFailed, match=re.escape(said)):
         result(tmp_path, expression, output)

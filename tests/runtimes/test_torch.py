@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pelton.errors import InvalidRequest, LoadFailed
+from pelton.errors import InvalidRequest, LoadFailed, ModelFailed
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
 from pelton.runtimes.torch.file import TorchFormat, torch_format
 from pelton.runtimes.torch.model import load
@@ -345,6 +346,22 @@ def test_declared_torchscript_is_a_tensor_model(tmp_path: Path) -> None:
         "more": [[2, 3]],
         "less": [[0, 1]],
     }
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (("FP32", (-1, 3)), "output 'more' has shape [1, 2], but it is declared with [-1, 3]"),
+        (("FP32", (2,)), "output 'more' has shape [1, 2], but it is declared with [2]"),
+        (("INT64", (-1, 2)), "output 'more' is float32, but it is declared as INT64"),
+    ],
+)
+def test_what_torchscript_gives_must_be_what_is_declared(tmp_path: Path, declared, said) -> None:
+    outputs = (TensorSpec("more", *declared), TensorSpec("less", "FP32", (-1, 2)))
+    path = scripted(tmp_path / "m.pt", Pair())
+    model = opened(path, inputs=(TensorSpec("image", "FP32", (-1, 2)),), outputs=outputs)
+    with pytest.raises(ModelFailed, match=re.escape(said)):
+        model.run({"image": X})
 
 
 def test_declarations_of_torchscript_must_be_complete(tmp_path: Path) -> None:

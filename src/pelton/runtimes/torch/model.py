@@ -16,7 +16,7 @@ from pelton.messages import Value
 from pelton.own_paths import without_paths
 from pelton.runtimes.choices import choose_device, own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions
-from pelton.runtimes.declared import reconcile
+from pelton.runtimes.declared import check_output, reconcile
 from pelton.runtimes.extras import needs
 from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.torch.exported import load_exported
@@ -101,6 +101,7 @@ class TorchModel:
 
         Raises:
             InvalidRequest: sizes or names that the model was not made for.
+            ModelFailed: an output is not what is declared of it.
         """
         import torch
 
@@ -109,7 +110,10 @@ class TorchModel:
         with torch.inference_mode():
             values = {name: self._to_tensor(name, value) for name, value in inputs.items()}
             results = self._program.call(values)
-            return {name: self._from_tensor(value) for name, value in results.items()}
+            outputs = {name: self._from_tensor(value) for name, value in results.items()}
+        for spec in self.metadata.outputs:
+            check_output(outputs[spec.name], spec)
+        return outputs
 
     def close(self) -> None:
         """Free the weights, on the device too."""
