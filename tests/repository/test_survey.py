@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,28 @@ def test_versions_that_are_named_and_not_there_are_told(
         "net: the version label 'canary' names version 3, which is not there",
     ]
     assert found(tmp_path)["net"].warnings == tuple(told)
+
+
+@pytest.mark.parametrize("said", ["", "file = 'm.onnx'"])
+def test_a_model_that_is_no_plain_file_is_not_opened(tmp_path: Path, said: str) -> None:
+    tree(tmp_path, "net/1/m.onnx", "pipe/1/", "pipe/2/m.onnx", "device/1/", "folder/1/m.onnx/")
+    toml(tmp_path / "pipe", said)
+    toml(tmp_path / "device", said)
+    os.mkfifo(tmp_path / "pipe/1/m.onnx")
+    (tmp_path / "device/1/m.onnx").symlink_to("/dev/zero")
+    models = found(tmp_path)
+    assert [spec.version for spec in models["net"].specs()] == [1]
+    assert [spec.version for spec in models["pipe"].specs()] == [2]
+    assert "is no plain file; put a file there" in models["pipe"].reason(1)
+    refused = "leads out of the model's folder" if said else "is no plain file"
+    assert refused in models["device"].reason(1)
+    assert "there is no model file in folder/1" in models["folder"].reason(1)
+
+
+def test_a_pipe_beside_what_makes_the_folder_a_model_is_passed_over(tmp_path: Path) -> None:
+    tree(tmp_path, "net/1/model.py")
+    os.mkfifo(tmp_path / "net/1/data.onnx")
+    assert [spec.runtime for spec in found(tmp_path)["net"].specs()] == ["python"]
 
 
 # One model, and one version.

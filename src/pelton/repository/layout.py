@@ -10,6 +10,7 @@ from pathlib import Path
 from pelton.errors import LoadFailed
 from pelton.repository.model_toml import FILE as TOML
 from pelton.repository.names import MAX_VERSION, MODEL
+from pelton.repository.own_files import refuse_endless
 from pelton.repository.triton import FILE as TRITON
 
 EXPECTED = "NAME/VERSION/model.onnx, such as digits/1/model.onnx"
@@ -130,7 +131,7 @@ def claimed(folder: Path, claims: Claims) -> dict[str, str]:
     A file that makes its folder the model comes before all others, which it may well load.
 
     Raises:
-        LoadFailed: the folder cannot be read.
+        LoadFailed: the folder cannot be read, or what should be a model is no plain file.
     """
     files = {}
     for one in _listed(folder):
@@ -138,7 +139,10 @@ def claimed(folder: Path, claims: Claims) -> dict[str, str]:
         if runtime is not None and not one.is_dir():
             files[one.name] = runtime
     marks = {name: claims[name] for name in files if name in claims}
-    return marks or files
+    found = marks or files
+    for name in found:
+        refuse_endless(folder / name, f"{folder.name}/{name}")
+    return found
 
 
 def claimant(name: str, claims: Claims) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from pelton.errors import LoadFailed
@@ -35,6 +36,24 @@ def inside(folder: Path, name: str, told: str) -> Path:
     return folder / name
 
 
+def refuse_endless(path: Path, told: str) -> None:
+    """Refuse a pipe, a device or a socket: whoever opens it may wait for ever.
+
+    Args:
+        path: the file, the folder or what else there is, which may be nothing.
+        told: how messages shall name it.
+
+    Raises:
+        LoadFailed: it is one.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever opens it says why it cannot be read
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise LoadFailed(f"{told:.300} is no plain file; put a file there, or a link to one")
+
+
 def read_bytes(path: Path, limit_bytes: int, told: str) -> bytes:
     """Return what a file holds.
 
@@ -46,9 +65,8 @@ def read_bytes(path: Path, limit_bytes: int, told: str) -> bytes:
     Raises:
         LoadFailed: it is larger, cannot be read, or is no plain file, which might have no end.
     """
+    refuse_endless(path, told)
     try:
-        if not path.is_file() and path.exists() and not path.is_dir():
-            raise LoadFailed(f"{told} is no plain file")
         with path.open("rb") as file:
             # As many bytes as are asked for are allocated, however few are there.
             data = file.read(min(os.fstat(file.fileno()).st_size, limit_bytes) + 1)

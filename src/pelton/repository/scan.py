@@ -42,7 +42,7 @@ from pelton.repository.layout import (
 from pelton.repository.model_toml import FILE as TOML
 from pelton.repository.model_toml import ModelToml, read_model_toml
 from pelton.repository.names import MODEL
-from pelton.repository.own_files import inside
+from pelton.repository.own_files import inside, refuse_endless
 from pelton.repository.triton import FILE as TRITON
 from pelton.repository.triton import read_config, with_file
 from pelton.repository.versions import chosen_versions
@@ -288,6 +288,7 @@ def _locate(folder: Path, told: str, said: ModelToml, claims: Claims) -> tuple[P
     """Return the path of the one model in a folder, and the runtime that loads it."""
     if said.file is not None:
         path = inside(folder, said.file, told)
+        refuse_endless(path, f"{told}: {said.file!r:.120}")
         runtime = said.runtime or claims.get(path.name) or claimant(path.name, claims)
         if runtime is None:
             raise LoadFailed(
