@@ -176,6 +176,7 @@ class ModelSpec:
         pinned: whether it stays loaded when memory runs short.
         digest: the digest that its files must have, as `sha256:HEX`; empty where none is said.
         golden: requests that it must answer well before it is served.
+        declared_in: `input` or `output` -> the file that declares them, for messages.
     """
 
     name: str
@@ -192,6 +193,7 @@ class ModelSpec:
     pinned: bool = False
     digest: str = ""
     golden: tuple[GoldenSource, ...] = ()
+    declared_in: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -497,3 +497,26 @@ def test_a_configuration_that_does_not_fit_the_file_is_refused(
     (spec,) = scan(tmp_path, registry.claims())
     with pytest.raises(LoadFailed, match="the input '"):
         registry.load(spec, RuntimeOptions())
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "file"),
+    [
+        ("", "input", "config.pbtxt"),
+        ("", "output", "config.pbtxt"),
+        ('[[inputs]]\nname = "x"\ndatatype = "FP16"\nshape = [-1, 2]\n', "input", "model.toml"),
+        ('[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [-1, 2]\n', "output", "config.pbtxt"),
+    ],
+)
+def test_the_file_is_named_whose_declaration_does_not_fit(
+    tmp_path: Path, own: str, kind: str, file: str
+) -> None:
+    wrong = BATCHED.replace("TYPE_FP32 dims: [ 3 ]", "TYPE_FP16 dims: [ 3 ]")
+    if kind == "input":
+        wrong = BATCHED.replace("TYPE_FP32 dims: [ 2 ]", "TYPE_FP16 dims: [ 2 ]")
+    repository(tmp_path, wrong)
+    toml(tmp_path / "net", own)
+    write_matmul(tmp_path / "net/1/model.onnx", 2, 3)
+    (spec,) = scan(tmp_path, CLAIMS)
+    with pytest.raises(LoadFailed, match=rf"^{file} declares the {kind} '[xy]' as FP16"):
+        registry.load(spec, RuntimeOptions())

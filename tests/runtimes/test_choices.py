@@ -88,10 +88,15 @@ def test_devices_that_are_not_there_are_refused(asked: str, devices: int, messag
 TOLD = (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "INT64", ()))
 
 
+def declaring(*inputs: TensorSpec) -> ModelSpec:
+    return ModelSpec("m", 1, Path("m"), "onnx", inputs)
+
+
 def test_a_declaration_narrows_what_the_file_leaves_open() -> None:
     narrow = TensorSpec("a", "FP32", (8, 3))
-    assert reconcile(TOLD, [narrow], "input") == (narrow, TOLD[1])
-    assert reconcile(TOLD, [], "input") == TOLD
+    assert reconcile(TOLD, declaring(narrow), "input") == (narrow, TOLD[1])
+    assert reconcile(TOLD, declaring(narrow), "output") == TOLD
+    assert reconcile(TOLD, declaring(), "input") == TOLD
 
 
 @pytest.mark.parametrize(
@@ -106,4 +111,4 @@ def test_a_declaration_narrows_what_the_file_leaves_open() -> None:
 )
 def test_a_declaration_may_not_contradict_the_file(declared: TensorSpec, message: str) -> None:
     with pytest.raises(LoadFailed, match=message):
-        reconcile(TOLD, [declared], "input")
+        reconcile(TOLD, declaring(declared), "input")

@@ -47,6 +47,7 @@ class ModelToml:
         serving: how the model is served, as `ModelSpec.serving`.
         keeping: how it is kept, by key; see `keeping_toml`.
         golden: requests that it must answer well before it is served.
+        declared_in: `input` or `output` -> the file that declares them, for messages.
     """
 
     runtime: str | None = None
@@ -58,6 +59,7 @@ class ModelToml:
     serving: Mapping[str, Any] = field(default_factory=dict)
     keeping: Mapping[str, Any] = field(default_factory=dict)
     golden: tuple[GoldenSource, ...] = ()
+    declared_in: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def over(self, general: ModelToml) -> ModelToml:
         """Return this file's word where it has one, and else that of a more general file."""
@@ -71,7 +73,15 @@ class ModelToml:
             serving=over(self.serving, general.serving),
             keeping={**general.keeping, **self.keeping},
             golden=self.golden or general.golden,
+            declared_in={**general.declared_in, **self.declared_in},
         )
+
+
+def declaring(
+    file: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> dict[str, str]:
+    """Return `ModelToml.declared_in` for what one file declares."""
+    return {kind: file for kind, specs in (("input", inputs), ("output", outputs)) if specs}
 
 
 def read_model_toml(folder: Path, told: str) -> ModelToml:
@@ -118,6 +128,7 @@ class _Reader:
             serving=read_serving(table, batching, self._told),
             keeping=read_keeping(table, self._told),
             golden=self._golden(table),
+            declared_in=declaring(FILE, inputs, outputs),
         )
 
     def _golden(self, table: Mapping[str, Any]) -> tuple[GoldenSource, ...]:

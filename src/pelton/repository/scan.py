@@ -280,6 +280,7 @@ def _spec(model: ModelFolder, version: int, said: ModelToml, claims: Claims) -> 
         options=said.options,
         serving=said.serving,
         golden=said.golden,
+        declared_in=said.declared_in,
         **keeping_of(said.keeping, version),
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pelton.repository.keeping_toml import MAX_LISTED
-from pelton.repository.model_toml import ModelToml
+from pelton.repository.model_toml import ModelToml, declaring
 from pelton.repository.names import MAX_VERSION
 from pelton.repository.own_files import MAX_CONFIG_BYTES, inside, read_lines, read_text
 from pelton.repository.pbtxt import parse
@@ -152,15 +152,17 @@ def read_config(folder: Path, name: str) -> TritonConfig | None:
     batching = _batching(top)
     options = {"inter_op_threads": inter_op, "device": device, "graph_optimization": graph}
     serving = {"threads": threads, "instances": instances, BATCHING: batching}
+    inputs, outputs = _tensors(top, "input"), _tensors(top, "output")
     said = ModelToml(
         runtime="onnx",
         file=top.text("default_model_filename") or None,
-        inputs=_tensors(top, "input"),
-        outputs=_tensors(top, "output"),
+        inputs=inputs,
+        outputs=outputs,
         labels=_labels(top, folder, told),
         options={key: value for key, value in options.items() if value is not None},
         serving={key: value for key, value in serving.items() if value},
         keeping=_keeping(top),
+        declared_in=declaring(FILE, inputs, outputs),
     )
     return TritonConfig(said, tuple(top.warnings))
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from pelton.errors import LoadFailed, ModelFailed
 from pelton.messages import Value
-from pelton.specs import TensorSpec
+from pelton.specs import ModelSpec, TensorSpec
 from pelton.tensors import DATATYPES
 
+Kind = Literal["input", "output"]
 
-def reconcile(
-    told: Sequence[TensorSpec], declared: Sequence[TensorSpec], kind: str
-) -> tuple[TensorSpec, ...]:
+
+def declared(model: ModelSpec, kind: Kind) -> tuple[TensorSpec, ...]:
+    """Return what is declared of a model's inputs or outputs."""
+    return model.inputs if kind == "input" else model.outputs
+
+
+def reconcile(told: Sequence[TensorSpec], model: ModelSpec, kind: Kind) -> tuple[TensorSpec, ...]:
     """Return the tensors as the file tells them, with the shapes that are declared.
 
     A declaration may leave tensors out and may narrow a size that the file leaves open; it may
@@ -22,23 +28,24 @@ def reconcile(
 
     Args:
         told: what the file tells, in its order.
-        declared: what `model.toml` declares; may be empty.
-        kind: `input` or `output`, for the message.
+        model: what is declared of it; may be nothing.
+        kind: which of its tensors these are.
 
     Raises:
         LoadFailed: a declaration does not fit the file.
     """
     by_name = {spec.name: spec for spec in told}
-    for spec in declared:
+    file = model.declared_in.get(kind, "model.toml")
+    for spec in declared(model, kind):
         own = by_name.get(spec.name)
         if own is None:
             raise LoadFailed(
-                f"model.toml declares the {kind} {spec.name!r:.80}, but the model has "
+                f"{file} declares the {kind} {spec.name!r:.80}, but the model has "
                 f"{', '.join(by_name) or 'none'}"
             )
         if spec.datatype != own.datatype or not _narrows(spec.shape, own.shape):
             raise LoadFailed(
-                f"model.toml declares the {kind} {spec.name!r} as {spec.datatype} "
+                f"{file} declares the {kind} {spec.name!r} as {spec.datatype} "
                 f"{list(spec.shape)}, but in the model it is {own.datatype} {list(own.shape)}"
             )
         by_name[spec.name] = spec

@@ -14,7 +14,7 @@ from pelton.errors import InvalidRequest, LoadFailed
 from pelton.messages import Value
 from pelton.runtimes.choices import own_options
 from pelton.runtimes.contract import LoadedModel, RuntimeOptions, Stop
-from pelton.runtimes.declared import reconcile
+from pelton.runtimes.declared import Kind, declared, reconcile
 from pelton.runtimes.extras import needs
 from pelton.runtimes.memory import give_memory_back
 from pelton.runtimes.onnx.file import OnnxFacts, check_external, read_facts
@@ -56,8 +56,8 @@ def load(spec: ModelSpec, options: RuntimeOptions) -> LoadedModel:
     facts = read_facts(path)
     external_bytes = check_external(path, facts.locations)
     session = open_session(path, chosen)
-    inputs = _specs(session.get_inputs(), spec.inputs, facts, "input")
-    outputs = _specs(session.get_outputs(), spec.outputs, facts, "output")
+    inputs = _specs(session.get_inputs(), spec, facts, "input")
+    outputs = _specs(session.get_outputs(), spec, facts, "output")
     _refuse_text_beside_bfloat16(inputs, outputs)
     nodes = [*session.get_inputs(), *session.get_outputs()]
     metadata = ModelMetadata(
@@ -145,9 +145,9 @@ class OnnxModel:
 
 
 def _specs(
-    nodes: Sequence[Any], declared: Sequence[TensorSpec], facts: OnnxFacts, kind: str
+    nodes: Sequence[Any], model: ModelSpec, facts: OnnxFacts, kind: Kind
 ) -> tuple[TensorSpec, ...]:
-    shapes = {spec.name: spec.shape for spec in declared}
+    shapes = {spec.name: spec.shape for spec in declared(model, kind)}
     told = []
     for node in nodes:
         datatype = DATATYPES.get(node.type)
@@ -168,7 +168,7 @@ def _specs(
                 )
             shape = shapes.get(node.name, (-1,))
         told.append(TensorSpec(node.name, datatype, shape))
-    return reconcile(told, declared, kind)
+    return reconcile(told, model, kind)
 
 
 def has_batch_axis(shapes: Sequence[Sequence[int | str | None]]) -> bool:
