@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pelton.errors import LoadFailed
+from pelton.repository import watching
 from pelton.repository.scan import FoundModel, scan, spec_elsewhere, survey, survey_one
 from pelton.specs import ModelSpec
 from repository.folders import CLAIMS, toml, tree
@@ -136,6 +138,24 @@ def test_a_model_that_is_no_plain_file_is_not_opened(tmp_path: Path, said: str) 
     refused = "leads out of the model's folder" if said else "is no plain file"
     assert refused in models["device"].reason(1)
     assert "there is no model file in folder/1" in models["folder"].reason(1)
+
+
+def test_a_folder_that_may_not_be_looked_into_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, "net/1/m.onnx", "shut/1/m.onnx")
+    really = Path.stat
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        if path.is_relative_to(root / "shut/1"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    models = found(root)
+    assert [spec.version for spec in models["net"].specs()] == [1]
+    assert str(models["shut"].broken) == "'shut' cannot be read: Permission denied"
+    assert {place.model for place in watching.look(root)} == {"net"}
 
 
 def test_a_pipe_beside_what_makes_the_folder_a_model_is_passed_over(tmp_path: Path) -> None:

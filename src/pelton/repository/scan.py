@@ -196,6 +196,9 @@ def _found_member(folder: Path, claims: Claims) -> FoundModel:
         return _found(member(folder, claims), claims)
     except LoadFailed as error:
         return FoundModel(folder.name, broken=error)
+    except OSError as error:  # such as a folder that may be listed and not looked into
+        reason = f"{folder.name!r:.140} cannot be read: {error.strerror}"
+        return FoundModel(folder.name, broken=LoadFailed(reason))
 
 
 def _found(model: ModelFolder, claims: Claims) -> FoundModel:

@@ -154,7 +154,7 @@ def look(root: Path) -> Snapshot:
 
 def _in_model(model: Path) -> Iterator[tuple[Place, Stamp]]:
     for entry in _listed(model):
-        is_version = VERSION.fullmatch(entry.name) and entry.is_dir()
+        is_version = VERSION.fullmatch(entry.name) and _is_folder(entry)
         place = Place(model.name, int(entry.name) if is_version else None)
         for stamp in _stamps(entry, f"{model.name}/{entry.name}", set()):
             yield place, stamp
@@ -180,6 +180,13 @@ def _stamps(path: Path, told: str, been: set[tuple[int, int]]) -> Iterator[Stamp
         been.add(own)
         for entry in _listed(path):
             yield from _stamps(entry, f"{told}/{entry.name}", been)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # it stands in a folder that may be listed and not looked into
+        return False
 
 
 def _listed(folder: Path) -> list[Path]:
