@@ -253,6 +253,15 @@ class TestVersions:
         assert state.versions.next_version("digits", above=4) == 10
         assert state.versions.next_version("digits", above=20) == 21
 
+    def test_a_number_that_is_taken_is_promised_to_nobody(self, state: State) -> None:
+        state.versions.take_number("digits", 2)
+        assert state.versions.next_version("digits") == 3
+        state.versions.take_number("digits", 2)  # nothing was kept of it
+        state.versions.add(VERSION, change())
+        with pytest.raises(Conflict, match="digits has or had a version 3 already"):
+            state.versions.take_number("digits", 3)
+        assert state.versions.next_version("digits") == 4
+
     def test_swaps_come_back_in_their_order(self, state: State) -> None:
         back = replace(SWAP, before=3, after=2, cause="probation", at_s=12.0)
         other = replace(SWAP, model="a")

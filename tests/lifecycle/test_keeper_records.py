@@ -81,6 +81,21 @@ async def test_what_cannot_be_put_on_record_is_not_served(world, calls: set[str]
     assert row is None if "add" in calls else row.state is VersionState.REFUSED
 
 
+async def test_a_version_whose_row_may_be_there_is_set_to_refused(world, monkeypatch) -> None:
+    kept, store, root = world
+    original = store.store.publish
+
+    def unheard(*said: Any) -> None:
+        original(*said)
+        raise Unavailable("the connection was lost")
+
+    monkeypatch.setattr(store, "publish", unheard, raising=False)
+    with pytest.raises(Refused, match="the connection was lost"):
+        await kept.push("digits", b"2.0")
+    assert kept.state.versions.find("digits", 2).state is VersionState.REFUSED
+    assert (await kept.ask("digits"), published(root)) == ((1.0, "1"), [])
+
+
 async def test_a_number_that_cannot_be_had_is_told(world) -> None:
     kept, store, root = world
     store.failing = {"next_version"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
-from pelton.errors import InvalidRequest, LoadFailed, PeltonError
+from pelton.errors import Conflict, InvalidRequest, LoadFailed, PeltonError
 from pelton.lifecycle.gates import Gate, Refused, at_gate
 from pelton.lifecycle.repository_view import check_digest
 from pelton.lifecycle.unhurried import Offload, unhurried
@@ -52,15 +53,39 @@ class Intake:
         self._spec_of = spec_of
         self._max_bytes = max_bytes
         self._offload = offload
+        self._numbers: dict[tuple[str, int], UploadRequest] = {}  # whose each one is just now
 
     def check_free(self, name: str, version: int | None) -> None:
         """Check what can be told before the bytes have come.
 
         Raises:
             InvalidRequest: name or version is none.
-            Conflict: the version is there already.
+            Conflict: the version is there already, or is being published.
         """
         self._publisher.check_free(name, version or MAX_VERSION)
+        if version is not None and (name, version) in self._numbers:
+            raise Conflict(
+                f"{name} is getting a version {version} just now; take another number or leave it "
+                "out"
+            )
+
+    @contextlib.contextmanager
+    def numbered(self, name: str, upload: UploadRequest) -> Iterator[None]:
+        """Have an upload's number be its own, from before its bytes until it answers or is refused.
+
+        Two that want the same one would both get through to the last gate otherwise.
+
+        Raises:
+            InvalidRequest: name or version is none.
+            Conflict: the version is there already, or is being published.
+        """
+        self.check_free(name, upload.version)
+        if upload.version is not None:
+            self._numbers[name, upload.version] = upload
+        try:
+            yield
+        finally:
+            self._numbers = {key: one for key, one in self._numbers.items() if one is not upload}
 
     async def take(
         self,
@@ -71,7 +96,7 @@ class Intake:
         actor: str,
         progress: Callable[[str], None],
     ) -> Source:
-        """Receive a version and check it.
+        """Receive a version and check it; to be called while it is `numbered`.
 
         Args:
             name: the model's name.
@@ -94,11 +119,14 @@ class Intake:
         try:
             progress(Gate.RECEIVE)
             with at_gate(Gate.RECEIVE):
+                if upload.version is not None:
+                    await self._offload(self._records.check_unused, name, upload.version)
                 incoming = await self._offload(self._open, opened)
                 received = await self._received(incoming, chunks, upload.digest)
             progress(Gate.CHECK)
             with at_gate(Gate.CHECK):
-                spec = await self._offload(self._stage, received, name, upload, above, staged)
+                number = await self._number(name, upload, above)
+                spec = await self._offload(self._stage, received, name, number, upload, staged)
         except BaseException as error:
             if staged:
                 await self._drop(staged[0], actor, error)
@@ -115,12 +143,18 @@ class Intake:
         return opened[0]
 
     def _stage(
-        self, received: Upload, name: str, upload: UploadRequest, above: int, staged: list[Staged]
+        self, received: Upload, name: str, number: int, upload: UploadRequest, staged: list[Staged]
     ) -> ModelSpec:
-        number = self._records.new_number(name, upload.version, above)
         self._publisher.check_free(name, number)
         staged.append(self._publisher.stage(received, name, number, upload.file_name))
         return _checked(self._spec_of(staged[0]), staged[0], upload.device)
+
+    async def _number(self, name: str, upload: UploadRequest, above: int) -> int:
+        """Return the upload's number; one that is counted up to may be wanted by another upload."""
+        while True:
+            number = await self._offload(self._records.new_number, name, upload.version, above)
+            if self._numbers.setdefault((name, number), upload) is upload:
+                return number
 
     async def _received(
         self, incoming: Incoming, chunks: AsyncIterator[bytes], digest: str

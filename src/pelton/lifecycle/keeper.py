@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pelton.engine.models import Models
-from pelton.errors import AccessDenied, Conflict, InvalidRequest, LoadFailed, NotFound
+from pelton.errors import AccessDenied, Code, Conflict, InvalidRequest, LoadFailed, NotFound
 from pelton.lifecycle.beside import Beside
 from pelton.lifecycle.bounded_memory import BoundedMemory
 from pelton.lifecycle.gates import Gate, Refused
@@ -200,10 +200,9 @@ class Keeper:
     ) -> PublishedRow:
         """Take a new version in, prove it and have it answer; see `ModelControl`."""
         intake = self._intake()
-        intake.check_free(name, upload.version)
         known = self._shelves.get(name)
         above = max(known.found.versions, default=0) if known is not None else 0
-        with self._turns:
+        with intake.numbered(name, upload), self._turns:
             try:
                 source = await intake.take(name, upload, chunks, above, actor, progress)
             except Refused as error:
@@ -224,9 +223,10 @@ class Keeper:
         try:
             version = await self.swap(name).publish(Order(source, "publish", actor, progress=told))
         except Refused as error:
-            error.numbers["version"] = staged.version
-            self._note_refusal(name, error)
-            await self._intake().refused(staged, actor, error.message)
+            if error.code is not Code.CONFLICT:  # which says that it is another version's number
+                error.numbers["version"] = staged.version
+                self._note_refusal(name, error)
+                await self._intake().refused(staged, actor, error.message)
             raise
         finally:
             if not source.begun:

@@ -47,6 +47,10 @@ class VersionStore(Protocol):
         """Promise a number that the model never had."""
         ...
 
+    def take_number(self, model: str, number: int) -> None:
+        """Never promise a number to anybody; Conflict where the model had it already."""
+        ...
+
     def add(self, version: PublishedVersion, change: Change) -> None:
         """Keep a new version; Conflict where the model had it already."""
         ...
@@ -139,12 +143,20 @@ class VersionRecords:
             return wanted or above + 1
         if wanted is None:
             return self._store.next_version(model, above)
-        if self._store.find(model, wanted) is not None:
+        self._store.take_number(model, wanted)
+        return wanted
+
+    def check_unused(self, model: str, number: int) -> None:
+        """Check what can be told of a number before the bytes have come.
+
+        Raises:
+            Conflict: the model had that version before; what was refused counts.
+        """
+        if self._store is not None and self._store.find(model, number) is not None:
             raise Conflict(
-                f"{model} has had a version {wanted}; numbers are never used twice, not even "
+                f"{model} has had a version {number}; numbers are never used twice, not even "
                 "after a refusal, so take another or leave it out"
             )
-        return wanted
 
     def put_in_place(self, staged: Staged, swap: Swap) -> None:
         """Publish a staged version, and put on record that it is about to answer.
@@ -154,19 +166,26 @@ class VersionRecords:
         """
         assert self._publisher is not None, "only publishing servers have staged versions"
         self._publisher.publish(staged)
+        row, change = self._row(staged, swap.actor, VersionState.PUBLISHED, "")
         try:
-            self._published(staged, swap)
-        except PeltonError:
+            if self._store is not None:
+                self._store.publish(row, change, swap, self._switch_change(swap))
+        except PeltonError as error:
             with contextlib.suppress(PeltonError):
                 self._publisher.quarantine(staged.model, staged.version)
+            with contextlib.suppress(PeltonError):
+                self._disown(row, error.message)
             raise
 
     def refused(self, staged: Staged, actor: str, reason: str) -> None:
-        """Put on record that a version was refused, so that its number is never used again."""
-        try:
-            self._add(staged, actor, VersionState.REFUSED, reason)
-        except Conflict:  # it came so far that it has a row
-            self._set_state(staged.model, staged.version, VersionState.REFUSED, reason, actor)
+        """Put on record that a version was refused, so that its number is never used again.
+
+        Where there is a row of that number it stays as it is: it may be that of a version which
+        another server has published meanwhile.
+        """
+        if self._store is not None:
+            with contextlib.suppress(Conflict):
+                self._store.add(*self._row(staged, actor, VersionState.REFUSED, reason))
 
     def switched(self, swap: Swap) -> None:
         """Put on record that another version is about to answer, or does already."""
@@ -214,14 +233,10 @@ class VersionRecords:
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def _add(self, staged: Staged, actor: str, state: VersionState, reason: str) -> None:
-        if self._store is not None:
-            self._store.add(*self._row(staged, actor, state, reason))
-
-    def _published(self, staged: Staged, swap: Swap) -> None:
-        if self._store is not None:
-            row, change = self._row(staged, swap.actor, VersionState.PUBLISHED, "")
-            self._store.publish(row, change, swap, self._switch_change(swap))
+    def _disown(self, row: PublishedVersion, reason: str) -> None:
+        """Set a row to refused that may have been kept, though its commit was not heard to end."""
+        if self._store is not None and self._store.find(row.model, row.version) == row:
+            self._set_state(row.model, row.version, VersionState.REFUSED, reason, row.actor)
 
     def _row(
         self, staged: Staged, actor: str, state: VersionState, reason: str

@@ -51,6 +51,24 @@ class VersionStore:
 
         return self._database.write(work)
 
+    def take_number(self, model: str, number: int) -> None:
+        """Never promise a number to anybody, since it is about to be used.
+
+        Raises:
+            Conflict: the model has or had this version already.
+            Unavailable: the database is busy, away or full.
+        """
+        query = select(versions.c.version).where(
+            versions.c.model == model, versions.c.version == number
+        )
+
+        def work(connection: Connection) -> None:
+            if connection.execute(query).one_or_none() is not None:
+                raise _used(model, number)
+            _use_number(connection, model, number)
+
+        self._database.write(work)
+
     def add(self, version: PublishedVersion, change: Change) -> None:
         """Keep a new version.
 
@@ -187,8 +205,12 @@ class VersionStore:
 
 def _insert_version(connection: Connection, version: PublishedVersion) -> None:
     if not insert_new(connection, versions, asdict(version)):
-        raise Conflict(f"{version.model} has or had a version {version.version} already")
+        raise _used(version.model, version.version)
     _use_number(connection, version.model, version.version)
+
+
+def _used(model: str, number: int) -> Conflict:
+    return Conflict(f"{model} has or had a version {number} already")
 
 
 def _use_number(connection: Connection, model: str, version: int) -> None:
