@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def index_of(client: Client, model: str) -> dict[str, IndexEntry]:
     return {row.version: row for row in client.repository_index() if row.name == model}
 
 
+def reason_of(client: Client, model: str, version: str) -> str:
+    row = index_of(client, model).get(version)
+    return "" if row is None else row.reason
+
+
 def test_a_version_that_is_laid_in_answers_and_one_that_is_removed_goes(
     watched: ServerProcess, root: Path
 ) -> None:
@@ -56,6 +62,16 @@ def test_a_version_that_is_laid_in_answers_and_one_that_is_removed_goes(
         if one != before
     ]
     assert changes == [10, 9], "each answers once, and no other in between"
+
+
+def test_a_version_that_answers_nan_does_not_come_in(watched: ServerProcess, root: Path) -> None:
+    with Asking(watched, "net") as asking, Client(watched.url) as client:
+        asking.until_answered_by(2)
+        lay_in(root, "net", 3, math.nan)
+        until(lambda: "NaN" in reason_of(client, "net", "3"))
+        assert who_answers(client, "net") == 2
+    assert set(asking.versions) == {2}
+    assert asking.failures == []
 
 
 def test_a_version_that_is_copied_slowly_is_taken_when_it_is_whole(

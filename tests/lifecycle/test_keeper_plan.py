@@ -78,5 +78,10 @@ def test_a_share_is_a_share(written: str) -> None:
         said(max_error_share=written)
 
 
-def test_nothing_is_observed_where_nothing_is_published() -> None:
+def test_nothing_is_observed_where_nothing_changes() -> None:
     assert said().swap == SwapPlan(observes=False)
+
+
+@pytest.mark.parametrize("name", ["explicit_models", "watch_interval_s"])
+def test_whatever_way_a_version_comes_it_is_observed(name: str) -> None:
+    assert said(**{name: "1"}).swap == SwapPlan(observes=True)

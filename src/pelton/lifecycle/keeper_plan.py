@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pelton.errors import SettingsError
@@ -79,18 +79,13 @@ def plan_of(settings: Said) -> KeeperPlan:
         agreement=settings["golden_agreement"],
         latency_factor=settings["latency_factor"],
     )
-    return KeeperPlan(
+    plan = KeeperPlan(
         allow_publish=settings["allow_publish"],
         explicit_models=settings["explicit_models"],
         max_upload_bytes=settings["max_upload_bytes"],
         max_models_bytes=settings["max_models_bytes"],
         watch_interval_s=settings["watch_interval_s"],
         start_timeout_s=settings["start_timeout_s"],
-        swap=SwapPlan(
-            times,
-            probation,
-            recording,
-            observes=settings["allow_publish"],
-            stands_in=settings["probation_stand_in"],
-        ),
+        swap=SwapPlan(times, probation, recording, stands_in=settings["probation_stand_in"]),
     )
+    return replace(plan, swap=replace(plan.swap, observes=plan.changes))
