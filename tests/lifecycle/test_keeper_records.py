@@ -128,6 +128,51 @@ async def test_a_rollback_waits_for_no_database(world, monkeypatch) -> None:
     ], "in the order in which it was"
 
 
+@pytest.fixture
+async def taken_back(world, monkeypatch):
+    """A world in which a rollback is not on record, since the database is away."""
+    kept, store, _ = world
+    monkeypatch.setattr(model_steps, "RECORD_AGAIN_S", (60.0,))
+    await kept.push("digits", b"2.0")
+    store.failing = {"add_swap"}
+    await kept.keeper.rollback("digits", "k2")
+    await until(lambda: store.tried > 0)
+    return kept, store
+
+
+def on_record(kept: keepers.Kept) -> int:
+    assert kept.state is not None
+    return kept.state.versions.latest_swaps()["digits"].after
+
+
+async def test_what_was_taken_back_is_put_on_record_however_late(world, monkeypatch) -> None:
+    kept, store, _ = world
+    monkeypatch.setattr(model_steps, "RECORD_AGAIN_S", (0.001, 0.01))
+    await kept.push("digits", b"2.0")
+    store.failing = {"add_swap"}
+    await kept.keeper.rollback("digits", "k2")
+    await until(lambda: store.tried > 10)
+    assert on_record(kept) == 2
+    store.failing = set()
+    await until(lambda: on_record(kept) == 1)
+
+
+async def test_an_orderly_end_tries_once_more(taken_back) -> None:
+    kept, store = taken_back
+    store.failing = set()
+    async with asyncio.timeout(10):
+        await kept.keeper.close()
+    assert on_record(kept) == 1
+
+
+async def test_an_end_does_not_wait_for_a_database_that_stays_away(taken_back, caplog) -> None:
+    kept, store = taken_back
+    before = store.tried
+    await kept.keeper.close()
+    assert store.tried == before + 1
+    assert "model digits: what is not on record yet: the database is away" in caplog.text
+
+
 async def test_of_several_at_once_each_comes_after_the_other(world) -> None:
     kept, _, root = world
     rows = await asyncio.gather(*(kept.push("digits", f"{n}.0".encode()) for n in range(2, 8)))

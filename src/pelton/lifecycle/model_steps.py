@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pelton.engine.model import StandIn
 from pelton.engine.model_states import State
@@ -34,7 +34,7 @@ from pelton.routing.policy import Latest
 logger = logging.getLogger("pelton.lifecycle")
 
 RECORD_AGAIN_S = (1.0, 5.0, 30.0, 120.0)
-"""When it is tried again to put on record that a version was taken back."""
+"""When it is tried again to put on record that a version was taken back; the last for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class ModelSteps:
         self._observing = Observing(tools.plan.recording, self._see, self._minds_nonfinite)
         self._patience_s = math.inf  # of callers, with a version on probation
         self._unrecorded: list[Swap] = []
-        self._recording: set[asyncio.Task[None]] = set()
+        self._recording: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
         self._one_by_one = asyncio.Lock()
 
     # -- before the switch -----------------------------------------------------------------------
@@ -173,7 +174,9 @@ class ModelSteps:
         swap = self._as_swap(switched)
         self._shelf.switched(swap)
         self._unrecorded.append(swap)
-        self._begin(self._record_until_it_is())
+        if self._recording is None or self._recording.done():
+            work = self._record_until_it_is()
+            self._recording = asyncio.get_running_loop().create_task(work)
 
     async def _record(self) -> None:
         """Put on record, in order, what was taken back."""
@@ -183,14 +186,18 @@ class ModelSteps:
                 del self._unrecorded[0]
 
     async def _record_until_it_is(self) -> None:
-        for wait_s in RECORD_AGAIN_S:
+        pauses_s = itertools.chain(RECORD_AGAIN_S, itertools.repeat(RECORD_AGAIN_S[-1]))
+        while self._unrecorded:
+            is_last = self._ending.is_set()
             try:
                 await self._record()
-                return
             except PeltonError as error:
                 name = self._shelf.name
                 logger.error("model %s: what is not on record yet: %s", name, error.message)
-            await asyncio.sleep(wait_s)
+                if is_last:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), next(pauses_s))
 
     def probation(self, before: Version) -> Probation:
         """Start the probation of a version that comes after this one; see `Steps`."""
@@ -229,10 +236,10 @@ class ModelSteps:
         await self._gone(version)
 
     async def ended(self) -> None:
-        """Wait until what is being put on record is, or cannot be."""
-        for task in self._recording.copy():
-            await asyncio.wait({task}, timeout=RECORD_AGAIN_S[0])
-            task.cancel()
+        """Have it tried once more, at once, to put on record what is not; wait for that."""
+        self._ending.set()
+        if self._recording is not None:
+            await asyncio.wait({self._recording})
 
     def stays(self, version: Version) -> bool:
         """Tell whether somebody may ask for it by its number: the policy, or a route, names it."""
@@ -293,11 +300,6 @@ class ModelSteps:
         told = dict(switched.numbers)
         after, cause, actor = switched.after.number, switched.cause, switched.actor
         return Swap(self._shelf.name, before, after, cause, told, at_s, actor)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._recording.add(task)
-        task.add_done_callback(self._recording.discard)
 
 
 async def clear_up(source: Source, tools: Tools) -> None:
