@@ -179,7 +179,7 @@ def test_the_index_has_every_version_and_says_what_is_not_served(client: Any) ->
         assert (row["version"], row["state"]) == ("1", "UNAVAILABLE")
         assert row["reason"].startswith(f"{name}/config.pbtxt")
         assert why in row["reason"]
-        assert refusal(ask, client, name)[0] == "404"
+        assert refusal(ask, client, name)[0] == "503"
         assert not client.is_model_ready(name)
 
 

@@ -82,8 +82,13 @@ async def test_a_broken_model_does_not_keep_others_from_being_served(
     write_text(root / "no name/1", 1.0)
     kept = await start(root, PLAIN)
     assert await kept.ask("digits") == (1.0, "1")
-    with pytest.raises(NotFound, match="unknown model 'broken'"):
+    with pytest.raises(Unavailable, match="version 1 of model 'broken' is not ready; ready are: n"):
         await kept.ask("broken")
+    with pytest.raises(Unavailable, match="no version of model 'void' is ready; the repository's "):
+        await kept.ask("void")
+    with pytest.raises(NotFound, match=r"unknown model 'other'; served are: digits$"):
+        await kept.ask("other")
+    assert kept.models.names() == ["digits"]
     rows = [(row.name, row.version, row.state) for row in kept.keeper.index(False)]
     assert rows == [
         ("broken", "1", "UNAVAILABLE"),
@@ -188,6 +193,19 @@ async def test_nobody_stands_in_for_the_version_that_is_to_answer(tmp_path: Path
     with pytest.raises(Unavailable, match="version 2 of model 'digits' is not ready"):
         await kept.ask("digits")
     assert await kept.ask("digits", version="1") == (1.0, "1")
+    await kept.end()
+
+
+async def test_nor_does_one_that_is_not_even_loaded(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    write_text(root / "other/1", 1.0)
+    write_text(root / "digits/1", 1.0)
+    write_text(root / "digits/2", "nothing")
+    kept = await start(root)
+    with pytest.raises(Unavailable, match="version 2 of model 'digits' is not ready"):
+        await kept.ask("digits")
+    assert (await kept.push("digits", b"3.0")).version == 3
+    assert await kept.ask("digits") == (3.0, "3")
     await kept.end()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lifecycle.keepers import PLAN, Kept, TextLoader, started, until, with_swap, write_text
 from pelton.engine.model import Model
-from pelton.errors import InvalidRequest, LoadFailed, NotFound
+from pelton.errors import InvalidRequest, LoadFailed, NotFound, Unavailable
 from pelton.lifecycle.swap_steps import SwapTimes
 from pelton.runtimes.contract import Stop
 from pelton.specs import ModelSpec
@@ -82,6 +82,17 @@ async def test_loading_again_takes_what_lies_there_now(kept: Kept, loader: TextL
     assert failed.reason.endswith("digits/3 holds no number")
 
 
+async def test_a_model_that_is_broken_is_no_unknown_one(kept: Kept) -> None:
+    write_text(root(kept) / "new/1", "nothing")
+    with pytest.raises(LoadFailed, match="new/1 holds no number"):
+        await kept.keeper.load("new", None, {}, "")
+    with pytest.raises(Unavailable, match="version 1 of model 'new' is not ready"):
+        await kept.ask("new")
+    write_text(root(kept) / "new/2", 2.0)
+    await kept.keeper.load("new", None, {}, "")
+    assert await kept.ask("new") == (2.0, "2")
+
+
 async def test_a_request_that_runs_is_answered_before_its_model_goes(kept: Kept, loader) -> None:
     model = kept.models.find("digits")
     model.enter()
@@ -105,7 +116,6 @@ async def test_unloading_gives_up_what_is_being_published(
 
     monkeypatch.setattr(loader, "load_one", slowly)
     from lifecycle.keepers import in_chunks
-    from pelton.errors import Unavailable
     from pelton.servers.model_control import UploadRequest
 
     def progress(gate: str) -> None:
@@ -152,6 +162,13 @@ async def test_what_happens_in_the_folder_is_followed(tmp_path: Path, loader: Te
     shutil.rmtree(models / "new")
     await until(lambda: {row.name for row in kept.keeper.index(False)} == {"digits", "other"})
     assert "new" not in kept.models.names()
+
+    write_text(models / "bad/1", "nothing")
+    await until(lambda: "bad" in kept.models.table.names())
+    with pytest.raises(Unavailable, match="version 1 of model 'bad' is not ready"):
+        await kept.ask("bad")
+    shutil.rmtree(models / "bad")
+    await until(lambda: "bad" not in kept.models.table.names())
 
     (models / "digits/model.toml").write_text("[version_labels]\nstable = 1")
     await until(lambda: kept.models.table.labels.get("digits") == {"stable": 1})

@@ -46,13 +46,17 @@ def test_the_active_version_answers_whatever_its_number() -> None:
 def test_nothing_stands_in_for_the_active_version() -> None:
     with pytest.raises(Unavailable) as caught:
         chosen(table(None, 1, 3, active=2))
-    assert caught.value.message == "version 2 of model 'digits' is not ready; ready are: 1, 3"
+    assert caught.value.message == (
+        "version 2 of model 'digits' is not ready; ready are: 1, 3; the repository's index says why"
+    )
 
 
 def test_a_model_none_of_whose_versions_is_ready() -> None:
     with pytest.raises(Unavailable) as caught:
         chosen(Table((), [Versions("digits")]))
-    assert caught.value.message == "no version of model 'digits' is ready"
+    assert caught.value.message == (
+        "no version of model 'digits' is ready; the repository's index says why"
+    )
 
 
 def test_all_requests_of_a_settled_route_get_the_same_object() -> None:
@@ -73,7 +77,8 @@ def test_a_pinned_version_that_is_not_ready_is_not_replaced() -> None:
     with pytest.raises(Unavailable) as caught:
         chosen(table(pinned("stable"), 1, 3, labels={"stable": 2}))
     assert caught.value.message == (
-        "version 2 ('stable') of model 'digits' is not ready; ready are: 1, 3"
+        "version 2 ('stable') of model 'digits' is not ready; ready are: 1, 3; "
+        "the repository's index says why"
     )
 
 
@@ -244,7 +249,10 @@ def test_an_unknown_name_lists_those_there_are() -> None:
     assert caught.value.message == "unknown model 'digit'; served are: digits"
     with pytest.raises(NotFound, match=r"^unknown model 'digit'; no model is served$"):
         chosen(Table(), "digit")
-    many = Table((), [Versions(f"m{number:02}") for number in range(21)])
+    broken = table().with_versions("broken", (), 1)
+    with pytest.raises(NotFound, match=r"served are: digits$"):
+        chosen(broken, "digit")
+    many = Table((), [Versions(f"m{number:02}", frozenset({1})) for number in range(21)])
     with pytest.raises(NotFound, match=r"m18, m19, \.\.\.$"):
         chosen(many, "x" * 1000)
 

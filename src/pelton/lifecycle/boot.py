@@ -196,8 +196,6 @@ class _Boot:
                 (loaded,) = self._loader.load_each([source.spec], plan.start_timeout_s)
                 self._put(source, loaded, bounded)
         self._tell_faults(not found or any(self._keeper.shelf(one.name).versions for one in found))
-        for name, active in self._active.items():
-            self._let_nobody_stand_in(name, active)
 
     def _wanted(self, models: Iterable[FoundModel]) -> Iterable[Source]:
         """Yield what is to be loaded, the versions that are to answer last of their models."""
@@ -209,11 +207,13 @@ class _Boot:
             shelf.remember(own, swaps.get(found.name))
             self._keeper.know(found)
             if found.broken is not None:
+                self._keeper.steps(found.name).expect(None)
                 self._fail(found.name, None, found.broken)
                 continue
             active = shelf.active(row.version for row in own)
             assert active is not None, "a model that is not broken has a version"
             self._active[found.name] = active
+            self._keeper.steps(found.name).expect(active)
             for number in sorted({*shelf.chosen(), active}):
                 spec = found.versions[number]
                 try:
@@ -258,10 +258,3 @@ class _Boot:
             logger.error("model %s is not served: %s", name, error.message)
         if not something_is_served:
             raise LoadFailed(f"none of the {len(self._faults)} models can be served")
-
-    def _let_nobody_stand_in(self, name: str, active: int) -> None:
-        """Where the version that is to answer is broken, have no other one answer for it."""
-        shelf, models = self._keeper.shelf(name), self._tools.models
-        if shelf.served is None and shelf.versions:
-            ready = [one.number for one in shelf.versions]
-            models.table = models.table.with_versions(name, ready, active)

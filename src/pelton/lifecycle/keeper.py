@@ -297,6 +297,7 @@ class Keeper:
                 await self._note_unloaded(shelf, "")
             finally:
                 await self._let_go(shelf)
+                self.models.table = self.models.table.without_model(shelf.name)
 
     async def _note_unloaded(self, shelf: Shelf, actor: str) -> None:
         numbers = [one.number for one in shelf.versions if one.serving]
@@ -323,9 +324,11 @@ class Keeper:
         async with shelf.changing:
             self.know(found)
             if found.broken is not None:
+                self.steps(name).expect(None)
                 raise found.broken
             rows = await self._tools.offload(self._tools.records.versions, name)
             active = shelf.active(row.version for row in rows)
+            self.steps(name).expect(active)
             served = shelf.served
             beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
             if active is not None and (served is None or served.number != active or is_new(active)):

@@ -103,6 +103,19 @@ class ModelSteps:
 
     # -- before the switch -----------------------------------------------------------------------
 
+    def expect(self, active: int | None) -> None:
+        """Have the model known by the version that is to answer, be it loaded in the end or not.
+
+        So who asks for one that is broken hears that it is not ready, and not that there is none;
+        nor does another stand in for it, which may be the very version that was taken back.
+
+        Args:
+            active: that version; None where none can be told.
+        """
+        models, name = self._tools.models, self._shelf.name
+        if not models.versions_of(name):
+            models.table = models.table.with_versions(name, (), active)
+
     async def load(self, source: Source) -> Version:
         """Load a version beside the one that answers; see `Steps`."""
         source.begun = True

@@ -197,7 +197,8 @@ class Table:
         self._ways[name] = Way(route, self.models.get(route.model, Versions(route.model)))
 
     def _unknown(self, name: str) -> NotFound:
-        names = self.names()
+        models = self.models
+        names = [one for one in self.names() if one not in models or models[one].ready]
         if not names:
             return NotFound(f"unknown model {name!r:.80}; no model is served")
         more = ", ..." if len(names) > MOST_TOLD else ""

@@ -11,6 +11,8 @@ from pelton.routing.policy import Target
 MOST_TOLD = 20
 """So many names an error lists."""
 
+_WHY = "; the repository's index says why"
+
 
 @dataclass(frozen=True, slots=True)
 class Versions:
@@ -39,7 +41,7 @@ class Versions:
         if self.active is not None:
             return self.ready_one(self.active)
         if not self.ready:
-            raise Unavailable(f"no version of model {self.model!r} is ready")
+            raise Unavailable(f"no version of model {self.model!r} is ready{_WHY}")
         return max(self.ready)
 
     def number(self, target: Target) -> int:
@@ -69,7 +71,7 @@ class Versions:
             called = f" ({target!r})" if isinstance(target, str) else ""
             raise Unavailable(
                 f"version {version}{called} of model {self.model!r} is not ready; "
-                f"ready are: {self._ready()}"
+                f"ready are: {self._ready()}{_WHY}"
             )
         return version
 
