@@ -135,6 +135,35 @@ async def test_unloading_gives_up_what_is_being_published(
     assert kept.keeper.shelf("digits").versions == []
 
 
+async def test_what_is_published_while_a_model_is_unloaded_is_left_alone(
+    kept: Kept, loader: TextLoader, monkeypatch
+) -> None:
+    loading, go_on, load_one = threading.Event(), threading.Event(), loader.load_one
+
+    def slowly(spec: ModelSpec, stop: Stop | None = None) -> Model:
+        loading.set()
+        assert go_on.wait(30)
+        return load_one(spec, stop)
+
+    monkeypatch.setattr(loader, "load_one", slowly)
+    swap = kept.keeper.shelf("digits").swap
+    assert swap is not None
+    closing = swap.close
+
+    async def meanwhile() -> None:
+        await closing()
+        await until(loading.is_set)
+
+    monkeypatch.setattr(swap, "close", meanwhile)
+    unload = asyncio.create_task(kept.keeper.unload("digits", ""))
+    await until(lambda: kept.keeper.shelf("digits").swap is None)
+    publish = asyncio.create_task(kept.push("digits", b"2.0"))
+    await unload
+    go_on.set()
+    assert (await publish).version == 2
+    assert await kept.ask("digits") == (2.0, "2")
+
+
 async def test_what_happens_in_the_folder_is_followed(tmp_path: Path, loader: TextLoader) -> None:
     models = tmp_path / "models"
     write_text(models / "digits/1", 1.0)

@@ -283,12 +283,13 @@ class Keeper:
 
     async def _let_go(self, shelf: Shelf) -> None:
         swap, shelf.swap = shelf.swap, None
-        for version in shelf.versions:
+        going = list(shelf.versions)  # and none that is published meanwhile
+        for version in going:
             self._tools.memory.hide(version)
         if swap is not None:
             await swap.close()
         steps = self.steps(shelf.name)
-        await asyncio.gather(*(steps.retire(one) for one in list(shelf.versions)))
+        await asyncio.gather(*(steps.retire(one) for one in going if one in shelf.versions))
 
     async def _gone(self, shelf: Shelf) -> None:
         """Let go of a model whose folder is not there any more, whether that can be kept or not."""
