@@ -20,7 +20,7 @@ Rules:
 3. The version before is kept, loaded and warm, until the probation has passed and `keep_warm_s`
    are over. To go back is to set one reference; nothing is loaded, and nothing is waited for, not
    even the record. A server that is killed before that is written begins with the version that was
-   taken back, whole, and may take it back again.
+   taken back, whole; a probation does not outlive its server.
 4. A publish during a probation does not wait for its end. When it switches, the version on
    probation is closed and the one before that is kept: nobody goes back to what was not proven.
 5. If the version that answers changes while a candidate is being judged, it is judged again, by the
