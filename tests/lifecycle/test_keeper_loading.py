@@ -212,3 +212,13 @@ async def test_what_happens_in_the_folder_is_followed(tmp_path: Path, loader: Te
     assert await kept.ask("other") == (10.0, "1")
     await kept.end()
     assert loader.open() == []
+
+
+async def test_a_version_that_was_loaded_twice_is_found_when_the_newer_load_goes(
+    kept: Kept, loader: TextLoader
+) -> None:
+    (root(kept) / "digits/model.toml").write_text("[version_labels]\nstable = 1")
+    await kept.keeper.load("digits", None, {}, "")
+    await kept.push("digits", b"2.0")
+    await until(lambda: loader.open().count(("digits", "1")) == 1)
+    assert await kept.ask("digits", version="stable") == (1.0, "1")

@@ -225,7 +225,15 @@ class ModelSteps:
         if not self.stays(version):
             version.leave()
             self._memory.hide(version)
+            self._have_found(version.number)
             await self._memory.drained(version)
+
+    def _have_found(self, number: int) -> None:
+        """Have requests find a version again that has stood behind a newer load of itself."""
+        behind = self._shelf.live(number)
+        found = self._tools.models.get(self._shelf.name, number)
+        if found is None and behind is not None and behind.serving and behind.model is not None:
+            self._memory.add(behind)
 
     async def close(self, version: Version) -> None:
         """Give its memory back, unless it stays for those who ask for its number; see `Steps`."""
