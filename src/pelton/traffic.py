@@ -167,7 +167,7 @@ class Traffic:
         """Set a route; see `TrafficControl.set_route`."""
         state, refresh = self._changeable()
         route = from_plain(name, plain)
-        await self.bring_in(route.model, [one for one in route.targets() if isinstance(one, int)])
+        await self.bring_in(route.model, self._models.table.numbers(route))
         self._models.table.check(route)
         if name not in self._kept.routes and len(self._kept.routes) >= MAX_ROUTES:
             raise InvalidRequest(f"there are {MAX_ROUTES} routes already; delete one before")

@@ -223,3 +223,51 @@ async def test_versions_that_routes_name_are_loaded_too(tmp_path: Path) -> None:
     await kept.keeper.load("digits", None, {}, "")
     assert await kept.ask("old") == (2.0, "2"), "and stay"
     await kept.end()
+
+
+async def test_a_version_that_was_taken_back_is_loaded_for_whoever_names_it(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    write_text(root / "digits/1", 1.0)
+    kept = await start(root)
+    await kept.push("digits", b"2.0")
+    await kept.keeper.rollback("digits", "k1")
+    await kept.push("digits", b"3.0")
+    await kept.keeper.rollback("digits", "k1")
+    await kept.end()
+    kept = opened(root, PLAN, loader=TextLoader())
+    plain = {"model": "digits", "policy": "pinned", "version": 2}
+    kept.models.table = kept.models.table.with_route(from_plain("lab", plain))
+    await kept.keeper.start()
+    assert await kept.ask("lab") == (2.0, "2")
+    assert await kept.ask("digits") == (1.0, "1")
+    assert [one.version for one in kept.models.loaded("digits")] == [1, 2], "3 is not named"
+    await kept.end()
+
+
+async def test_versions_that_labels_name_are_loaded_too(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    for version in (1, 2, 3):
+        write_text(root / f"digits/{version}", version)
+    (root / "digits/model.toml").write_text("[version_labels]\nstable = 1\nlost = 9")
+    kept = await start(root)
+    assert await kept.ask("digits", version="stable") == (1.0, "1")
+    assert await kept.ask("digits") == (3.0, "3")
+    assert [one.version for one in kept.models.loaded("digits")] == [1, 3]
+    await kept.keeper.load("digits", None, {}, "")
+    assert await kept.ask("digits", version="stable") == (1.0, "1"), "and stay"
+    await kept.keeper.unload("digits", "")
+    assert kept.models.loaded("digits") == []
+    await kept.end()
+
+
+async def test_what_labels_name_may_sleep_where_memory_is_bounded(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    for version in (1, 2, 3):
+        write_text(root / f"digits/{version}", float(version))  # three bytes each
+    (root / "digits/model.toml").write_text("[version_labels]\nstable = 1\nold = 2")
+    kept = await start(root, replace(PLAN, max_models_bytes=6))
+    for _ in range(2):
+        assert await kept.ask("digits") == (3.0, "3")
+        assert await kept.ask("digits", version="stable") == (1.0, "1")
+        assert await kept.ask("digits", version="old") == (2.0, "2")
+    await kept.end()

@@ -277,13 +277,14 @@ def test_who_speaks_for_a_name() -> None:
 # What must stay loaded, and what may be set
 
 
-def test_versions_that_routes_name_are_told() -> None:
+def test_versions_that_routes_and_labels_name_are_told() -> None:
     plain = {**arms(1, "canary"), "shadow": {"version": 5, "share": 0}}
     shadow = {"shadow": {"version": 7, "share": 1}}
-    routes = table(plain, labels={"canary": 8, "unused": 6})
+    routes = table(plain, labels={"canary": 8, "by_hand": 6})
     routes = routes.with_route(from_plain("other", {"model": "digits", **pinned(4), **shadow}))
     routes = routes.with_route(from_plain("lost", {"model": "digits", **pinned("lost")}))
-    assert routes.named_versions("digits") == {1, 8, 5, 4, 7}
+    assert routes.named_versions("digits") == {1, 8, 5, 4, 7, 6}
+    assert routes.without_model("digits").named_versions("digits") == {1, 8, 5, 4, 7, 6}
     assert routes.named_versions("nobody") == frozenset()
 
 

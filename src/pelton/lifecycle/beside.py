@@ -28,7 +28,7 @@ class Beside:
         self._view = view
 
     def wanted(self) -> set[int]:
-        """Return the versions that the policy wants or a route names, as far as they are there."""
+        """Return the versions there that the policy wants, or that a route or label names."""
         named = self._tools.models.table.named_versions(self._shelf.name)
         return {*self._shelf.chosen(), *(named & self._shelf.found.versions.keys())}
 

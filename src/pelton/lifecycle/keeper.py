@@ -134,19 +134,22 @@ class Keeper:
             )
             self._watching = asyncio.get_running_loop().create_task(watch.run())
 
-    async def bring_in(self, name: str, numbers: Collection[int] = ()) -> None:
-        """Load the versions that routes name beside what is loaded, as far as they are there.
+    async def bring_in(self, name: str, numbers: Collection[int] | None = None) -> None:
+        """Load versions of a model beside what is loaded, as far as they are there.
 
         Args:
             name: the model's name.
-            numbers: versions that are about to be named.
+            numbers: the versions; None for all that the policy wants or a route or label names,
+                but for those that could not be loaded when it was tried.
         """
         shelf = self._shelves.get(name)
         if shelf is not None and shelf.swap is not None:
             async with shelf.changing:
                 beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
-                wanted = beside.wanted() - shelf.failed.keys()
-                await beside.bring_in(wanted | (shelf.found.versions.keys() & set(numbers)))
+                if numbers is None:
+                    # Who names a version that was taken back wants that one.
+                    numbers = beside.wanted() - (shelf.failed.keys() - shelf.withdrawn)
+                await beside.bring_in(shelf.found.versions.keys() & set(numbers))
 
     async def close(self) -> None:
         """Give up what is under way; the versions that answer are left to `Models`.

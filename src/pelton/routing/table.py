@@ -105,16 +105,16 @@ class Table:
         return way.route
 
     def named_versions(self, model: str) -> frozenset[int]:
-        """Return the versions of a model that routes name, and which therefore must stay loaded."""
-        known = self.models.get(model, Versions(model))
-        targets = [
-            target
-            for route in self.routes.values()
-            if route.model == model
-            for target in route.targets()
-        ]
-        numbers = [known.labels.get(one) if isinstance(one, str) else one for one in targets]
-        return frozenset(number for number in numbers if number is not None)
+        """Return the versions of a model that routes or labels name, which so must stay loaded."""
+        of_routes = (self.numbers(one) for one in self.routes.values() if one.model == model)
+        return frozenset(self.labels.get(model, {}).values()).union(*of_routes)
+
+    def numbers(self, route: Route) -> frozenset[int]:
+        """Return the versions that a route names by number or label, ready or not."""
+        labels = self.labels.get(route.model, {})
+        targets = route.targets()
+        of_labels = (labels[one] for one in targets if isinstance(one, str) and one in labels)
+        return frozenset({*(one for one in targets if isinstance(one, int)), *of_labels})
 
     def check(self, route: Route) -> None:
         """Check that a route which somebody is about to set would be followed to the letter.
