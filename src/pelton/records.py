@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+NEW = 0
+"""The revision of a route that is not there; the first one of any route is larger."""
+
 
 class Scope(enum.StrEnum):
     """What a key may be used for."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pelton.errors import Conflict, InvalidRequest, NotFound
 from pelton.records import Change
@@ -25,14 +25,12 @@ from pelton.routing.plain import as_plain, from_plain
 from pelton.routing.policy import Route
 from pelton.routing.table import Table
 from pelton.routing.versions import Versions
-from pelton.servers.traffic_control import NEW, RouteRow
+from pelton.servers.traffic_control import RouteRow
 
 if TYPE_CHECKING:
     from pelton.keeping import Keeping
     from pelton.state.routes import StoredPolicy
     from pelton.state.state import State
-
-T = TypeVar("T")
 
 logger = logging.getLogger("pelton.traffic")
 
@@ -47,8 +45,9 @@ NO_STATE = (
 MAX_ROUTES = 1000
 """Each change reads all of them again."""
 
-TRIES = 5
-"""Of a change that another one came before, where the caller named no revision."""
+
+Labels = Mapping[str, Mapping[str, int]]
+"""Label -> version by the name of a model."""
 
 
 class HasTable(Protocol):
@@ -67,7 +66,7 @@ class Kept:
     """
 
     routes: Mapping[str, StoredPolicy] = field(default_factory=dict)
-    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
 
 
 BringIn = Callable[[str, Collection[int]], Awaitable[None]]
@@ -173,14 +172,12 @@ class Traffic:
             raise InvalidRequest(f"there are {MAX_ROUTES} routes already; delete one before")
         policy = as_plain(route)
 
-        def attempt() -> StoredPolicy:
-            before = state.routes.find(name)
-            _expect(name, before, expected_revision)
-            old, revision = (None, None) if before is None else (before.policy, before.revision)
-            change = Change(self._now(), actor, "route.set", name, old, policy)
-            return state.routes.set(name, policy, revision, change)
+        def tell(before: StoredPolicy | None, labels: Labels) -> Change:
+            self._check_labels_stay(route, labels.get(route.model, {}))
+            old = None if before is None else before.policy
+            return Change(self._now(), actor, "route.set", name, old, policy)
 
-        stored = await asyncio.to_thread(_insist, attempt, expected_revision is None)
+        stored = await asyncio.to_thread(state.routes.set, name, policy, expected_revision, tell)
         await refresh()
         return self._row(stored)
 
@@ -189,18 +186,25 @@ class Traffic:
         state, refresh = self._changeable()
         table = self._models.table
 
-        def attempt() -> StoredPolicy:
-            before = state.routes.find(name)
+        def tell(before: StoredPolicy | None) -> Change:
             if before is None:
                 raise _not_set(name, table)
-            _expect(name, before, expected_revision)
-            change = Change(self._now(), actor, "route.delete", name, before.policy, None)
-            state.routes.delete(name, before.revision, change)
-            return before
+            return Change(self._now(), actor, "route.delete", name, before.policy, None)
 
-        stored = await asyncio.to_thread(_insist, attempt, expected_revision is None)
+        stored = await asyncio.to_thread(state.routes.delete, name, expected_revision, tell)
+        assert stored is not None, "a route that is not there is refused"
         await refresh()
         return self._row(stored)
+
+    def _check_labels_stay(self, route: Route, kept: Mapping[str, int]) -> None:
+        """Refuse a route whose label was deleted since it was looked for."""
+        there = {*kept, *self._in_files.get(route.model, {})}
+        for target in route.targets():
+            if isinstance(target, str) and target not in there:
+                raise InvalidRequest(
+                    f"route {route.name!r}: the label {target!r} of {route.model!r:.80} was "
+                    "deleted meanwhile"
+                )
 
     def _row(self, stored: StoredPolicy) -> RouteRow:
         return RouteRow(
@@ -226,14 +230,12 @@ class Traffic:
         if version not in known.ready:
             raise InvalidRequest(known.not_served(str(version)).message)
 
-        def attempt() -> None:
-            kept = state.labels.all().get(model, {})
+        def tell(kept: Mapping[str, int], _routes: object) -> Change:
             checked_labels(model, {**kept, label: version})
             before = kept.get(label)
-            change = self._label_change(actor, "label.set", model, label, before, version)
-            state.labels.set(model, label, version, before, change)
+            return self._label_change(actor, "label.set", model, label, before, version)
 
-        await asyncio.to_thread(_insist, attempt, True)
+        await asyncio.to_thread(state.labels.set, model, label, version, tell)
         await refresh()
 
     async def delete_label(self, model: str, label: str, actor: str) -> None:
@@ -241,18 +243,17 @@ class Traffic:
         state, refresh = self._changeable()
         self._known(model)
         in_file = label in self._in_files.get(model, {})
-        if label in self._kept.labels.get(model, {}) and not in_file:
-            self._refuse_if_named(model, label)
 
-        def attempt() -> None:
-            before = state.labels.all().get(model, {}).get(label)
+        def tell(kept: Mapping[str, int], routes: Mapping[str, StoredPolicy]) -> Change:
+            before = kept.get(label)
             if before is None:
                 where = "; it stands in model.toml, so remove it there" if in_file else ""
                 raise NotFound(f"no label {label!r:.60} of {model!r:.80} is set{where}")
-            change = self._label_change(actor, "label.delete", model, label, before, None)
-            state.labels.delete(model, label, before, change)
+            if not in_file:
+                _refuse_if_named(routes, model, label)
+            return self._label_change(actor, "label.delete", model, label, before, None)
 
-        await asyncio.to_thread(_insist, attempt, True)
+        await asyncio.to_thread(state.labels.delete, model, label, tell)
         await refresh()
 
     def _known(self, model: str) -> Versions:
@@ -260,15 +261,6 @@ class Traffic:
         if known is None:
             raise NotFound(f"unknown model {model!r:.80}; only models that are served have labels")
         return known
-
-    def _refuse_if_named(self, model: str, label: str) -> None:
-        """Refuse to take away a label without which a route could not be followed."""
-        for route in self._models.table.routes.values():
-            if route.model == model and label in route.targets():
-                raise Conflict(
-                    f"the route {route.name!r} names the label {label!r:.60} of {model!r:.80}; "
-                    "change the route first"
-                )
 
     def _label_change(
         self,
@@ -291,26 +283,14 @@ class Traffic:
         return self._state, self._refresh
 
 
-def _insist(attempt: Callable[[], T], again: bool) -> T:
-    """Make a change; if another one came before it, look and try again, where that is allowed."""
-    for _ in range(TRIES - 1 if again else 0):
-        try:
-            return attempt()
-        except Conflict:
-            continue
-    return attempt()
-
-
-def _expect(name: str, before: StoredPolicy | None, expected: int | None) -> None:
-    """Refuse a change that is based on another revision than the one that is kept."""
-    found = NEW if before is None else before.revision
-    if expected in (None, found):
-        return
-    now = "is not set" if found == NEW else f"is at revision {found}"
-    then = "to be new" if expected == NEW else f"to be at revision {expected}"
-    raise Conflict(
-        f"the route {name!r:.140} {now}, and the request wants it {then}; look at it and try again"
-    )
+def _refuse_if_named(routes: Mapping[str, StoredPolicy], model: str, label: str) -> None:
+    """Refuse to take away a label without which a route could not be followed."""
+    for route in filter(None, map(_read, routes.values())):
+        if route.model == model and label in route.targets():
+            raise Conflict(
+                f"the route {route.name!r} names the label {label!r:.60} of {model!r:.80}; "
+                "change the route first"
+            )
 
 
 def _with(table: Table, stored: StoredPolicy) -> Table:

@@ -22,7 +22,7 @@ from pelton.records import Exposure
 from pelton.settings import load_settings
 from pelton.state.sqlite import FILE_NAME, file_url
 from pelton.state.state import State
-from services.databases import change
+from services.databases import tell
 from services.postgres import Postgres
 from support_server import until
 
@@ -69,11 +69,11 @@ def names_of(keeping: Keeping) -> Callable[[], list[str]]:
 
 async def test_what_another_server_changes_is_handed_over_on_the_event_loop(keep) -> None:
     here, there, taken = keep(), keep(), Taken()
-    there.state.routes.set("a", {}, None, change())
+    there.state.routes.set("a", {}, None, tell())
     here.follow(("routes",), names_of(here), taken)
     assert taken.values == [["a"]]  # at once
     here.start()
-    await asyncio.to_thread(there.state.routes.set, "b", {}, None, change())
+    await asyncio.to_thread(there.state.routes.set, "b", {}, None, tell())
     await taken.until(["a", "b"])
     assert taken.threads == {threading.get_ident()}
 
@@ -85,7 +85,7 @@ async def test_what_has_not_changed_is_not_read_again(keep) -> None:
     keeping.start()
     for _ in range(3):
         await keeping.refresh()
-    await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, change())
+    await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, tell())
     for _ in range(3):
         await keeping.refresh()
     assert (routes.values, keys.values) == ([[], ["a"]], [None])
@@ -96,7 +96,7 @@ async def test_a_refresh_brings_what_was_kept_before_it(keep) -> None:
     keeping.follow(("routes",), names_of(keeping), taken)
     keeping.start()
     for number in range(20):
-        await asyncio.to_thread(keeping.state.routes.set, f"r{number:02}", {}, None, change())
+        await asyncio.to_thread(keeping.state.routes.set, f"r{number:02}", {}, None, tell())
         await keeping.refresh()
         assert len(taken.values[-1]) == number + 1
 
@@ -109,7 +109,7 @@ async def test_nobody_is_given_something_older_than_before(keep) -> None:
     async def change_routes(writer: int) -> None:
         for number in range(10):
             name = f"{writer}.{number}"
-            await asyncio.to_thread(keeping.state.routes.set, name, {}, None, change())
+            await asyncio.to_thread(keeping.state.routes.set, name, {}, None, tell())
             await keeping.refresh()
 
     await asyncio.gather(*(change_routes(writer) for writer in range(4)))
@@ -171,7 +171,7 @@ async def test_a_database_that_goes_away_is_told_once_and_comes_back(
         assert not keeping.writable
     finally:
         await asyncio.to_thread(postgres.start)
-    await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, change())
+    await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, tell())
     await taken.until(["a"])
     for _ in range(2):
         await keeping.refresh()

@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pelton.errors import Conflict, InvalidRequest, NotFound
-from pelton.records import Change, Exposure, Key, PublishedVersion, Scope, Swap, VersionState
+from pelton.records import (
+    NEW,
+    Change,
+    Exposure,
+    Key,
+    PublishedVersion,
+    Scope,
+    Swap,
+    VersionState,
+)
 from pelton.state import exposures
 from pelton.state.exposures import MAX_UNIT_CHARACTERS
 from pelton.state.state import State
-from services.databases import change
+from services.databases import change, tell
 
 KEY = Key(
     id="k1",
@@ -87,7 +97,7 @@ class TestKeys:
         seen.append(other.keys.generation())
         with pytest.raises(NotFound):
             state.keys.revoke("k9", 2.0, change())
-        state.routes.set("r", {}, None, change())
+        state.routes.set("r", {}, None, tell())
         seen.append(other.keys.generation())
         other.close()
         assert seen == [0, 1, 2, 2]
@@ -102,42 +112,42 @@ class TestKeys:
 class TestRoutes:
     def test_a_policy_comes_back_as_it_was(self, state: State) -> None:
         policy = {"kind": "split", "arms": [{"version": 3, "weight": 0.1}], "salt": "\0é\ud800"}
-        made = state.routes.set("digits", policy, None, change())
+        made = state.routes.set("digits", policy, None, tell())
         assert state.routes.find("digits") == made
         assert state.routes.all() == {"digits": made}
         assert (made.name, made.policy) == ("digits", policy)
         assert state.routes.find("other") is None
 
     def test_a_change_needs_the_revision_that_it_is_based_on(self, state: State) -> None:
-        first = state.routes.set("r", {"to": 1}, None, change("1"))
-        second = state.routes.set("r", {"to": 2}, first.revision, change("2"))
+        first = state.routes.set("r", {"to": 1}, None, tell("1"))
+        second = state.routes.set("r", {"to": 2}, first.revision, tell("2"))
         assert second.revision > first.revision
-        with pytest.raises(Conflict, match=f"at revision {second.revision}, not {first.revision}"):
-            state.routes.set("r", {"to": 3}, first.revision, change("3"))
-        with pytest.raises(Conflict, match="there is a route 'r' already"):
-            state.routes.set("r", {"to": 3}, None, change("3"))
-        with pytest.raises(Conflict, match="changed meanwhile"):
-            state.routes.delete("r", first.revision, change("3"))
-        with pytest.raises(Conflict, match="'s' is not there any more"):
-            state.routes.set("s", {"to": 3}, first.revision, change("3"))
+        with pytest.raises(Conflict, match=f"is at revision {second.revision}, and"):
+            state.routes.set("r", {"to": 3}, first.revision, tell("3"))
+        with pytest.raises(Conflict, match="wants it to be new"):
+            state.routes.set("r", {"to": 3}, NEW, tell("3"))
+        with pytest.raises(Conflict, match="is at revision"):
+            state.routes.delete("r", first.revision, tell("3"))
+        with pytest.raises(Conflict, match="'s' is not set, and"):
+            state.routes.set("s", {"to": 3}, first.revision, tell("3"))
         assert state.routes.all() == {"r": second}
         assert [each.action for each in changes(state)] == ["2", "1"]
 
     def test_a_route_made_again_has_another_revision(self, state: State) -> None:
-        first = state.routes.set("r", {"to": 1}, None, change())
-        state.routes.delete("r", first.revision, change())
+        first = state.routes.set("r", {"to": 1}, None, tell())
+        state.routes.delete("r", first.revision, tell())
         assert state.routes.all() == {}
-        again = state.routes.set("r", {"to": 1}, None, change())
+        again = state.routes.set("r", {"to": 1}, None, tell())
         assert again.revision > first.revision
-        with pytest.raises(Conflict, match="changed meanwhile"):
-            state.routes.set("r", {"to": 2}, first.revision, change())
+        with pytest.raises(Conflict, match="is at revision"):
+            state.routes.set("r", {"to": 2}, first.revision, tell())
 
     def test_of_many_who_saw_the_same_revision_one_wins(self, state: State) -> None:
-        first = state.routes.set("r", {"to": -1}, None, change("first"))
+        first = state.routes.set("r", {"to": -1}, None, tell("first"))
 
         def attempt(number: int) -> bool:
             try:
-                state.routes.set("r", {"to": number}, first.revision, change(f"{number}"))
+                state.routes.set("r", {"to": number}, first.revision, tell(f"{number}"))
             except Conflict:
                 return False
             return True
@@ -151,51 +161,74 @@ class TestRoutes:
 class TestLabels:
     def test_labels_come_back_by_model_and_in_order(self, state: State) -> None:
         for model, label, version in [("b", "stable", 3), ("b", "canary", 4), ("a", "stable", 1)]:
-            state.labels.set(model, label, version, None, change())
+            state.labels.set(model, label, version, tell())
         assert state.labels.all() == {"a": {"stable": 1}, "b": {"canary": 4, "stable": 3}}
         assert list(state.labels.all()["b"]) == ["canary", "stable"]
 
-    def test_a_label_is_moved_and_deleted_from_where_it_was_seen(self, state: State) -> None:
-        state.labels.set("m", "stable", 3, None, change("1"))
-        state.labels.set("m", "stable", 4, 3, change("2"))
-        with pytest.raises(Conflict, match="it stands for version 4; look at it and try again"):
-            state.labels.set("m", "stable", 5, 3, change("3"))
-        with pytest.raises(Conflict, match="it stands for version 4"):
-            state.labels.set("m", "stable", 5, None, change("3"))
-        with pytest.raises(Conflict, match="it stands for version 4"):
-            state.labels.delete("m", "stable", 3, change("3"))
-        assert state.labels.all() == {"m": {"stable": 4}}
-        state.labels.delete("m", "stable", 4, change("4"))
-        with pytest.raises(Conflict, match="changed meanwhile: it is gone"):
-            state.labels.set("m", "stable", 5, 4, change("5"))
+    def test_a_label_is_moved_and_deleted_by_whoever_is_told_what_it_was(
+        self, state: State
+    ) -> None:
+        seen: list[Any] = []
+
+        def saw(labels: Any, routes: Any) -> Change:
+            seen.append((dict(labels), list(routes)))
+            return change(str(len(seen)))
+
+        state.labels.set("m", "stable", 3, saw)
+        state.routes.set("r", {}, None, tell("route"))
+        state.labels.set("m", "stable", 4, saw)
+        state.labels.delete("m", "stable", saw)
+        assert seen == [({}, []), ({"stable": 3}, ["r"]), ({"stable": 4}, ["r"])]
         assert state.labels.all() == {}
-        assert [each.action for each in changes(state)] == ["4", "2", "1"]
+        assert [each.action for each in changes(state)] == ["3", "2", "route", "1"]
 
-    def test_of_many_who_move_the_same_label_one_wins(self, state: State) -> None:
-        state.labels.set("m", "stable", 99, None, change("first"))
+    def test_a_change_that_is_refused_leaves_nothing(self, state: State) -> None:
+        state.labels.set("m", "stable", 3, tell("1"))
+        before = state.generations()
 
-        def attempt(number: int) -> bool:
-            try:
-                state.labels.set("m", "stable", number, 99, change(f"{number}"))
-            except Conflict:
-                return False
-            return True
+        def refuse(*_: Any) -> Change:
+            raise Conflict("on purpose")
 
-        with ThreadPoolExecutor(8) as threads:
-            won = [n for n, won in enumerate(threads.map(attempt, range(1, 17)), 1) if won]
-        assert len(won) == 1
-        assert state.labels.all() == {"m": {"stable": won[0]}}
-        assert [each.action for each in changes(state)] == [f"{won[0]}", "first"]
+        for attempt in (
+            lambda: state.labels.set("m", "stable", 4, refuse),
+            lambda: state.labels.delete("m", "stable", refuse),
+            lambda: state.routes.set("r", {}, None, refuse),
+            lambda: state.routes.delete("r", None, refuse),
+        ):
+            with pytest.raises(Conflict, match="on purpose"):
+                attempt()
+        assert (state.labels.all(), state.routes.all()) == ({"m": {"stable": 3}}, {})
+        assert [each.action for each in changes(state)] == ["1"]
+        assert state.generations() == before
+
+
+def test_many_who_change_the_same_at_once_come_one_after_the_other(state: State) -> None:
+    def attempt(number: int) -> None:
+        def of_route(before: Any, labels: Any) -> Change:
+            return change("route", before=before and before.policy, after={"to": number})
+
+        def of_label(labels: Any, routes: Any) -> Change:
+            return change("label", before={"to": labels.get("stable")}, after={"to": number})
+
+        state.routes.set("r", {"to": number}, None, of_route)
+        state.labels.set("m", "stable", number, of_label)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(attempt, range(1, 17)))
+    for action in ("route", "label"):
+        rows = [each for each in changes(state)[::-1] if each.action == action]
+        assert len(rows) == 16
+        assert [each.before for each in rows[1:]] == [each.after for each in rows[:-1]]
 
 
 def test_one_look_tells_what_has_changed(state: State) -> None:
     assert state.generations() == {}
     state.keys.add(KEY, change())
-    state.labels.set("m", "stable", 1, None, change())
-    state.labels.set("m", "stable", 2, 1, change())
+    state.labels.set("m", "stable", 1, tell())
+    state.labels.set("m", "stable", 2, tell())
+    first = state.routes.set("r", {}, None, tell())
     with pytest.raises(Conflict):
-        state.labels.set("m", "stable", 2, 1, change())
-    first = state.routes.set("r", {}, None, change())
+        state.routes.set("r", {}, NEW, tell())
     state.versions.add(VERSION, change())
     assert state.generations() == {"keys": 1, "labels": 2, "routes": first.revision, "versions": 1}
 
@@ -360,6 +393,9 @@ class TestAudit:
         )
         assert state.audit.along(change(), lambda _connection: runs.append(1) or "done") == "done"
         assert (runs, changes(state)) == ([1], [change()])
+        made = state.routes.set("r", {}, NEW, tell("made"))
+        assert state.routes.delete("r", made.revision, tell("gone")) == made
+        assert [each.action for each in changes(state)] == ["gone", "made", "test"]
 
 
 class TestExposures:
@@ -433,7 +469,7 @@ class TestExposures:
 
 def test_a_state_that_was_closed_and_opened_is_the_same(state: State, database_url: str) -> None:
     state.keys.add(KEY, change())
-    state.routes.set("r", {"to": 1}, None, change())
+    state.routes.set("r", {"to": 1}, None, tell())
     state.close()
     again = State.open(database_url)
     assert (again.keys.list(), list(again.routes.all())) == ([KEY], ["r"])

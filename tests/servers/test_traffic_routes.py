@@ -13,11 +13,11 @@ import pytest
 from fastapi import FastAPI
 
 from pelton.errors import Code, Conflict, NotFound, Unavailable
-from pelton.records import Change
+from pelton.records import NEW, Change
 from pelton.servers import audit_routes, traffic_routes
 from pelton.servers.control import _add_errors
 from pelton.servers.small_bodies import MAX_BYTES
-from pelton.servers.traffic_control import NEW, RouteRow
+from pelton.servers.traffic_control import RouteRow
 from pelton.state.audit import AuditRow
 from pelton.wire.status import http_status
 

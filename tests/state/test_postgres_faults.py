@@ -13,7 +13,7 @@ import pelton.state.postgres
 from pelton.errors import Code, Unavailable
 from pelton.records import Key
 from pelton.state.state import State
-from services.databases import change
+from services.databases import change, tell
 from services.postgres import Postgres
 
 WRITERS = 4
@@ -141,7 +141,7 @@ def test_a_connection_that_is_lost_while_committing_makes_the_change_once(
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(psycopg.Connection, "commit", lose)
-    first = shared.routes.set("r", {"to": 1}, None, change())
+    first = shared.routes.set("r", {"to": 1}, None, tell())
     assert len(losses) == 1
     assert shared.routes.all() == {"r": first}
     assert [row.change for row in shared.audit.list()] == [change()]
@@ -151,12 +151,12 @@ def test_a_connection_that_is_lost_while_committing_makes_the_change_once(
 def test_a_lock_that_another_server_holds_for_too_long_is_unavailable(postgres: Postgres) -> None:
     url = postgres.new_database()
     state = State.open(url, wait_s=0.05)
-    state.routes.set("r", {}, None, change())
+    state.routes.set("r", {}, None, tell())
     with psycopg.connect(url) as other:
         other.execute("SELECT * FROM generations FOR UPDATE")
         with pytest.raises(Unavailable, match="busy; try again later"):
-            state.routes.set("s", {}, None, change())
-    state.routes.set("s", {}, None, change())
+            state.routes.set("s", {}, None, tell())
+    state.routes.set("s", {}, None, tell())
     assert sorted(state.routes.all()) == ["r", "s"]
     state.close()
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-NEW = 0
-"""The revision of a route that is not there; the first one of any route is larger."""
-
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:

@@ -14,9 +14,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from pelton.errors import InvalidRequest
+from pelton.records import NEW
 from pelton.servers.replies import JSON
 from pelton.servers.small_bodies import small_json
-from pelton.servers.traffic_control import NEW, RouteRow, TrafficControl
+from pelton.servers.traffic_control import RouteRow, TrafficControl
 from pelton.wire import strict_json
 from pelton.wire.oip_message import checked_object
 

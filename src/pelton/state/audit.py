@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
 from pelton.records import Change
+from pelton.state import generations
 from pelton.state.database import Database
 from pelton.state.inserting import insert_new
 from pelton.state.tables import changes
@@ -59,15 +60,21 @@ class Audit:
         """
         insert_new(connection, changes, {"token": uuid.uuid4().hex, **_values(change)})
 
-    def along(self, change: Change, work: Callable[[Connection], T]) -> T:
+    def along(
+        self,
+        change: Change | Callable[[Connection], Change],
+        work: Callable[[Connection], T],
+        holding: Collection[str] = (),
+    ) -> T:
         """Run a transaction and append the change it makes: both or neither, and once.
 
-        When the connection is lost during the commit, the transaction is run again; it begins
-        with its row of the trail, and if that is there already, everything is.
+        When the connection is lost during the commit, the transaction is run again; before `work`
+        comes its row of the trail, and if that is there already, everything is.
 
         Args:
-            change: what `work` does.
+            change: what `work` does; or what tells it by what is kept, and may refuse it.
             work: is given the connection.
+            holding: subjects that nobody else changes from before `change` until the end.
 
         Returns:
             What `work` returns.
@@ -77,11 +84,15 @@ class Audit:
             InvalidRequest: a value cannot be kept.
             PeltonError: the database is damaged; or what `work` raises, and then nothing is kept.
         """
-        row = {"token": uuid.uuid4().hex, **_values(change)}
+        token = uuid.uuid4().hex
         results: list[T] = []
 
         def both(connection: Connection) -> T:
-            if insert_new(connection, changes, row):
+            generations.hold(connection, holding)
+            if results and _is_there(connection, token):  # it must not be judged by itself
+                return results[-1]
+            made = change(connection) if callable(change) else change
+            if insert_new(connection, changes, {"token": token, **_values(made)}):
                 results.append(work(connection))
             return results[-1]
 
@@ -120,6 +131,11 @@ class Audit:
 def _values(change: Change) -> dict[str, Any]:
     values = asdict(change)
     return values | {name: _bounded(values[name]) for name in ("before", "after")}
+
+
+def _is_there(connection: Connection, token: str) -> bool:
+    query = select(changes.c.number).where(changes.c.token == token)
+    return connection.execute(query).first() is not None
 
 
 def _bounded(told: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

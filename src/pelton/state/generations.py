@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, select
 
 from pelton.state.inserting import insert
@@ -25,6 +27,18 @@ def bump(connection: Connection, subject: str) -> int:
     return int(connection.execute(counted).scalar_one())
 
 
+def hold(connection: Connection, subjects: Collection[str]) -> None:
+    """Have nobody else change these subjects until the end of the transaction.
+
+    What is read after this is as it will be. All who hold several take them in the same order, so
+    that no two wait for each other.
+    """
+    for subject in sorted(subjects):
+        row = insert(connection, generations).values(subject=subject, number=0)
+        same = {"number": generations.c.number}
+        connection.execute(row.on_conflict_do_update(index_elements=["subject"], set_=same))
+
+
 def current(connection: Connection, subject: str) -> int:
     """Return the number of the last change of a subject; 0 where there was none."""
     query = select(generations.c.number).where(generations.c.subject == subject)
@@ -33,4 +47,5 @@ def current(connection: Connection, subject: str) -> int:
 
 def every(connection: Connection) -> dict[str, int]:
     """Return the number of each subject that was ever changed."""
-    return {row.subject: row.number for row in connection.execute(select(generations))}
+    changed = select(generations).where(generations.c.number > 0)  # others were only held
+    return {row.subject: row.number for row in connection.execute(changed)}

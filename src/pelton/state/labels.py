@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from collections.abc import Callable, Mapping
 
-from pelton.errors import Conflict
+from sqlalchemy import ColumnElement, Connection, delete
+
 from pelton.records import Change
 from pelton.state import generations
 from pelton.state.audit import Audit
 from pelton.state.database import Database
 from pelton.state.inserting import insert
+from pelton.state.label_rows import SUBJECT, all_labels
+from pelton.state.routes import SUBJECT as OF_ROUTES
+from pelton.state.routes import StoredPolicy, all_routes
 from pelton.state.tables import labels
 
-SUBJECT = "labels"
+Tell = Callable[[Mapping[str, int], Mapping[str, StoredPolicy]], Change]
+"""Told the labels of the model so far and all routes, as they are until the change is made, it
+returns the row of the audit trail; or it refuses the change by raising."""
 
 
 class LabelStore:
     """The labels of all models.
 
-    Whoever moves one names the version that it stands for so far, so that the audit trail's
-    `before` is true whoever else moves it at the same time.
+    Who changes one has the last word; the audit trail's `before` is true whoever else does so at
+    the same time, since it is told by what the change finds.
     """
 
     def __init__(self, database: Database, audit: Audit) -> None:
         self._database = database
         self._audit = audit
 
-    def set(
-        self, model: str, label: str, version: int, expected: int | None, change: Change
-    ) -> None:
+    def set(self, model: str, label: str, version: int, tell: Tell) -> None:
         """Have a label stand for a version.
 
         Args:
             model: the model's name.
             label: which of its labels.
             version: what it stands for from now on.
-            expected: what it stands for so far; None for a new label.
-            change: for the audit trail.
+            tell: returns the row of the audit trail, or refuses the change.
 
         Raises:
-            Conflict: it stands for another version, is gone, or is there already.
             Unavailable: the database is busy, away or full.
+            PeltonError: what `tell` raises; then nothing is changed.
         """
 
         def work(connection: Connection) -> None:
             generations.bump(connection, SUBJECT)
-            _expect(connection, model, label, expected)
             row = insert(connection, labels).values(model=model, label=label, version=version)
             connection.execute(
                 row.on_conflict_do_update(
@@ -53,28 +55,26 @@ class LabelStore:
                 )
             )
 
-        self._audit.along(change, work)
+        self._along(model, tell, work)
 
-    def delete(self, model: str, label: str, expected: int, change: Change) -> None:
-        """Delete a label.
+    def delete(self, model: str, label: str, tell: Tell) -> None:
+        """Delete a label; one that is not there is gone already.
 
         Args:
             model: the model's name.
             label: which of its labels.
-            expected: what it stands for so far.
-            change: for the audit trail.
+            tell: returns the row of the audit trail, or refuses the change.
 
         Raises:
-            Conflict: it stands for another version, or is gone.
             Unavailable: the database is busy, away or full.
+            PeltonError: what `tell` raises; then nothing is changed.
         """
 
         def work(connection: Connection) -> None:
             generations.bump(connection, SUBJECT)
-            _expect(connection, model, label, expected)
             connection.execute(delete(labels).where(*_named(model, label)))
 
-        self._audit.along(change, work)
+        self._along(model, tell, work)
 
     def all(self) -> dict[str, dict[str, int]]:
         """Return the labels by the model's name: label -> version, both in order.
@@ -82,24 +82,14 @@ class LabelStore:
         Raises:
             Unavailable: the database is busy or away.
         """
-        query = select(labels).order_by(labels.c.model, labels.c.label)
-        found: dict[str, dict[str, int]] = {}
-        for row in self._database.read(lambda c: list(c.execute(query))):
-            found.setdefault(row.model, {})[row.label] = row.version
-        return found
+        return self._database.read(all_labels)
+
+    def _along(self, model: str, tell: Tell, work: Callable[[Connection], None]) -> None:
+        def told(connection: Connection) -> Change:
+            return tell(all_labels(connection).get(model, {}), all_routes(connection))
+
+        self._audit.along(told, work, holding=(SUBJECT, OF_ROUTES))
 
 
 def _named(model: str, label: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return labels.c.model == model, labels.c.label == label
-
-
-def _expect(connection: Connection, model: str, label: str, expected: int | None) -> None:
-    """Refuse a change of a label that stands for something else than its maker thinks."""
-    query = select(labels.c.version).where(*_named(model, label))
-    found = connection.execute(query).scalar()
-    if found != expected:
-        now = "is gone" if found is None else f"stands for version {found}"
-        raise Conflict(
-            f"the label {label[:40]!r} of {model[:80]!r} was changed meanwhile: it {now}; "
-            "look at it and try again"
-        )
