@@ -160,10 +160,11 @@ class Table:
         """
         kept = MappingProxyType({**labels})
         known = self.models.get(model)
-        table = self if known is None else self._with_model(replace(known, labels=kept))
-        table = table._changed(table.routes, table.models, set())
-        table.labels = MappingProxyType({**self.labels, model: kept})
-        return table
+        models = (
+            self.models if known is None else {**self.models, model: replace(known, labels=kept)}
+        )
+        all_labels = {**self.labels, model: kept}
+        return self._changed(self.routes, models, self._names_for(model), all_labels)
 
     def without_model(self, model: str) -> Table:
         """Return a table that does not know a model; routes to it stay, and cannot be followed."""
@@ -178,11 +179,15 @@ class Table:
         return {model, *(name for name, route in self.routes.items() if route.model == model)}
 
     def _changed(
-        self, routes: Mapping[str, Route], models: Mapping[str, Versions], touched: set[str]
+        self,
+        routes: Mapping[str, Route],
+        models: Mapping[str, Versions],
+        touched: set[str],
+        labels: Mapping[str, Mapping[str, int]] | None = None,
     ) -> Table:
         table = Table()
         table.routes, table.models = MappingProxyType({**routes}), MappingProxyType({**models})
-        table.labels = self.labels
+        table.labels = self.labels if labels is None else MappingProxyType(labels)
         table._ways = dict(self._ways)
         for name in touched:
             table._work_out(name)
@@ -194,7 +199,9 @@ class Table:
             self._ways.pop(name, None)
             return
         route = route or Route(name, name)
-        self._ways[name] = Way(route, self.models.get(route.model, Versions(route.model)))
+        labels = self.labels.get(route.model, {})
+        known = self.models.get(route.model) or Versions(route.model, labels=labels)
+        self._ways[name] = Way(route, known)
 
     def _unknown(self, name: str) -> NotFound:
         models = self.models
