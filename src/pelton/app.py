@@ -107,9 +107,11 @@ class _Lives:
         if self.keeping is not None:
             self.keeping.start()
         await self.keeper.start()
+        await self.traffic.begin()
 
     async def close(self) -> None:
         """End what needs the event loop; after the last request."""
+        await self.traffic.end()
         await self.keeper.close()
         if self.far is not None:
             await self.far.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -98,12 +98,17 @@ class Traffic:
         self._refresh: Callable[[], Awaitable[None]] | None = None
         self._kept = Kept()
         self._in_files: dict[str, Mapping[str, int]] = {}
+        self._missing: dict[str, frozenset[int]] = {}  # what was named anew and is not loaded
+        self._changed: set[str] = set()  # routes of which nobody was told yet
+        self._begun = False
+        self._catching_up: asyncio.Task[None] | None = None
 
     def keep_in(self, keeping: Keeping) -> None:
         """Follow a state, from now on; to be called once the models are loaded.
 
-        A route that is kept and cannot be followed, since its version is not there or another
-        version of Pelton wrote it, stays as it is; the log tells of it.
+        What is named by now is loaded by whoever keeps the models, when it starts. A route that is
+        kept and cannot be followed, since its version is not there or another version of Pelton
+        wrote it, stays as it is; the log tells of it.
 
         Raises:
             Unavailable: the database is busy or away.
@@ -111,24 +116,80 @@ class Traffic:
         state = self._state = keeping.state
         self._refresh = keeping.refresh
         keeping.follow(SUBJECTS, lambda: Kept(state.routes.all(), state.labels.all()), self.take)
+        self._missing.clear()
+
+    async def begin(self) -> None:
+        """Load what changes name from now on, also those of other servers; once all else is there.
+
+        On the event loop. It takes as long as loading what was named since `keep_in`.
+        """
+        self._begun = True
+        await self._catch_up()
+
+    async def end(self) -> None:
+        """Give up what is being loaded, and load no more."""
+        self._begun = False
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.wait({self._catching_up})
 
     def take(self, kept: Kept) -> None:
         """Have requests follow what is kept, and nothing else.
+
+        A version that is not loaded yet is loaded behind it, so a change here waits for nothing.
 
         Args:
             kept: all routes and labels there are.
         """
         before, self._kept = self._kept, kept
-        table = self._models.table
+        old = table = self._models.table
+        touched = set()
         for model in {*before.labels, *kept.labels}:
             if before.labels.get(model) != kept.labels.get(model):
                 table = table.with_labels(model, self._all_labels(model))
+                touched.add(model)
         for name in before.routes.keys() - kept.routes.keys():
             table = table.without_route(name)
         for name, stored in kept.routes.items():
             if before.routes.get(name) != stored:
                 table = _with(table, stored)
+                touched.add(table.routes[name].model if name in table.routes else name)
+                self._changed.add(name)
         self._models.table = table
+        self._miss(old, touched)
+        if self._begun and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+
+    def _miss(self, old: Table, touched: Iterable[str]) -> None:
+        table = self._models.table
+        for model in touched:
+            named = table.named_versions(model) - old.named_versions(model)
+            missing = (named - _ready(table, model)) | self._missing.get(model, frozenset())
+            if missing:
+                self._missing[model] = missing
+
+    async def _catch_up(self) -> None:
+        """Have loaded what was named anew, and log what cannot be followed all the same."""
+        while self._missing or self._changed:
+            missing, self._missing = self._missing, {}
+            changed, self._changed = self._changed, set()
+            for model, numbers in missing.items():
+                await self.bring_in(model, numbers)
+            self._tell_problems(changed, missing)
+
+    def _tell_problems(self, routes: set[str], named: Mapping[str, frozenset[int]]) -> None:
+        table = self._models.table
+        for name in sorted(routes & self._kept.routes.keys()):
+            problem = _problem(table, self._kept.routes[name])
+            if problem:
+                logger.warning("a route that is kept cannot be followed: %s", problem)
+        for model, numbers in named.items():
+            left = numbers - _ready(table, model)
+            for label, version in table.labels.get(model, {}).items():
+                if version in left:
+                    logger.warning(
+                        "label %r of %r: version %d is not served", label, model, version
+                    )
 
     def labels_in_files(self, model: str, labels: Mapping[str, int]) -> None:
         """Give a model the labels that its `model.toml` names; those that are kept go before.
@@ -295,11 +356,13 @@ def _refuse_if_named(routes: Mapping[str, StoredPolicy], model: str, label: str)
 
 def _with(table: Table, stored: StoredPolicy) -> Table:
     """Return a table in which a stored route is followed, or left out where it cannot be read."""
-    problem = _problem(table, stored)
-    if problem:
-        logger.warning("a route that is kept cannot be followed: %s", problem)
     route = _read(stored)
     return table.without_route(stored.name) if route is None else table.with_route(route)
+
+
+def _ready(table: Table, model: str) -> frozenset[int]:
+    known = table.models.get(model)
+    return frozenset() if known is None else known.ready
 
 
 def _read(stored: StoredPolicy) -> Route | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
 from app.traffic_world import Served, Server, Start, kept, pinned
+from lifecycle.keepers import until
 from pelton import traffic as traffic_module
 from pelton.errors import Conflict, InvalidRequest, NotFound, PeltonError
 from pelton.records import NEW
@@ -71,6 +72,64 @@ async def test_another_server_follows(server) -> None:
     await other.traffic.delete_route("digits", None, "")
     await one.keeping.refresh()
     assert (one.served.version(), one.traffic.routes()) == (4, [])
+
+
+class Shelf:
+    """Versions of `digits` that lie in the folder and are loaded when they are asked for."""
+
+    def __init__(self, server: Server, there: set[int]) -> None:
+        self.asked: list[set[int]] = []
+        self._served, self._there = server.served, there
+        server.served.table = server.served.table.with_versions("digits", [4])
+        server.traffic.bring_in = self.bring_in
+
+    async def bring_in(self, model: str, numbers: Collection[int]) -> None:
+        self.asked.append(set(numbers))
+        await asyncio.sleep(0)
+        ready = {4, *self._served.table.models[model].ready, *(self._there & set(numbers))}
+        self._served.table = self._served.table.with_versions(model, ready)
+
+
+async def test_what_another_server_names_is_loaded_here_too(server, caplog) -> None:
+    one, other = server(), server()
+    shelf = Shelf(other, {1, 2, 4})
+    await other.traffic.begin()
+    await one.traffic.set_route("digits", pinned(1), None, "")
+    await until(lambda: tuple(other.served.table.models["digits"].ready - {4}) == (1,))
+    assert other.served.version() == 1
+    await one.traffic.set_label("digits", "stable", 2, "")
+    await until(lambda: 2 in other.served.table.models["digits"].ready)
+    assert other.served.version(asked="stable") == 2
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
+
+    await one.traffic.set_label("digits", "canary", 3, "")  # which lies there, and not here
+    await one.traffic.set_route("lab", {"model": "digits", **pinned("canary")}, None, "")
+    await until(lambda: len([one for one in caplog.records if one.levelname == "WARNING"]) == 2)
+    assert "label 'canary' of 'digits': version 3 is not served" in caplog.text
+    assert "a route that is kept cannot be followed: route 'lab': version 'canary'" in caplog.text
+    assert other.served.version() == 1, "the others go on"
+    assert shelf.asked == [{1}, {2}, {3}], "each is tried once"
+    await other.traffic.end()
+
+
+async def test_what_is_being_loaded_at_the_end_is_given_up(server) -> None:
+    one, other = server(), server()
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hangs(_model: str, _numbers: Collection[int]) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    Shelf(other, set())
+    await other.traffic.begin()
+    other.traffic.bring_in = hangs
+    await one.traffic.set_route("digits", pinned(1), None, "")
+    await asyncio.wait_for(begun.wait(), 20)
+    await other.traffic.end()
+    assert ended.is_set()
 
 
 async def test_routes_and_labels_outlive_the_server(server) -> None:
@@ -165,6 +224,7 @@ async def test_a_kept_route_that_cannot_be_followed_stays_and_is_told(
     state.routes.set("scan", kept(2), None, tell())
     state.close()
     one = server()
+    await one.traffic.begin()
     assert one.served.version("scan") == 2
     assert one.served.version("digits") == 4  # as if it were not there
     told = {row.name: row.problem for row in one.traffic.routes()}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pelton.client import Client
-from pelton.errors import Code, ConnectionFailed, InvalidRequest, PeltonError
+from pelton.errors import Code, ConnectionFailed, InvalidRequest, NotFound, PeltonError, Unavailable
 from pelton.state.state import State
 from services.databases import database_url as database_url
 from support_server import ServerProcess, run_pelton, until, write_identity
@@ -93,6 +93,27 @@ def test_two_servers_share_one_database(serve, models, postgres) -> None:
         assert late.value.code == Code.CONFLICT
         until(lambda: here.ask_json("GET", "/v2/routes/digits")["policy"] == shadowed(1))
     assert url not in one.log() + other.log()
+
+
+def test_a_version_that_one_server_names_is_loaded_by_all(serve, models, postgres) -> None:
+    for version in ("2", "3"):  # which alone is loaded by itself
+        write_identity(models / "digits" / version / "model.onnx")
+    url, ones = postgres.new_database(), np.ones(1, np.float32)
+    one, other = (serve(models, env={"PELTON_DATABASE_URL": url}) for _ in range(2))
+
+    def answered(client: Client, version: str | None, by: str) -> bool:
+        try:
+            return client.infer("digits", {"x": ones}, version=version).version == by
+        except (NotFound, Unavailable):
+            return False
+
+    with Client(one.url) as here, Client(other.url) as there:
+        here.ask_json("PUT", "/v2/routes/digits", {"policy": "pinned", "version": 1})
+        assert answered(here, None, "1")
+        until(lambda: answered(there, None, "1"))
+        there.ask_json("PUT", "/v2/repository/models/digits/labels/old", {"version": 2})
+        assert answered(there, "old", "2")
+        until(lambda: answered(here, "old", "2"))
 
 
 def test_a_kill_while_routes_are_set_leaves_the_old_or_the_new(
