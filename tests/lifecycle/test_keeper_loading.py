@@ -222,3 +222,17 @@ async def test_a_version_that_was_loaded_twice_is_found_when_the_newer_load_goes
     await kept.push("digits", b"2.0")
     await until(lambda: loader.open().count(("digits", "1")) == 1)
     assert await kept.ask("digits", version="stable") == (1.0, "1")
+
+
+async def test_nothing_is_brought_in_for_a_model_that_is_being_unloaded(
+    kept: Kept, loader: TextLoader
+) -> None:
+    write_text(root(kept) / "digits/2", 2.0)
+    await kept.keeper.load("digits", None, {}, "")
+    unloading = asyncio.create_task(kept.keeper.unload("digits", ""))
+    await asyncio.sleep(0)
+    await kept.keeper.bring_in("digits", [1])
+    await kept.keeper.bring_in("nobody", [1])
+    await unloading
+    assert loader.open() == [("other", "1")]
+    assert kept.models.names() == ["other"]

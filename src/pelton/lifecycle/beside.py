@@ -32,6 +32,13 @@ class Beside:
         named = self._tools.models.table.named_versions(self._shelf.name)
         return {*self._shelf.chosen(), *(named & self._shelf.found.versions.keys())}
 
+    def wanted_at_start(self) -> set[int]:
+        """Return those of them that have not failed yet.
+
+        A version that was taken back has not: who names it wants that one.
+        """
+        return self.wanted() - (self._shelf.failed.keys() - self._shelf.withdrawn)
+
     async def bring_in(
         self, numbers: Iterable[int], is_new: Callable[[int], bool] = lambda _: False
     ) -> None:

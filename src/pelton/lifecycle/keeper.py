@@ -139,17 +139,14 @@ class Keeper:
 
         Args:
             name: the model's name.
-            numbers: the versions; None for all that the policy wants or a route or label names,
-                but for those that could not be loaded when it was tried.
+            numbers: the versions; None for all that are to be there from the start.
         """
-        shelf = self._shelves.get(name)
-        if shelf is not None and shelf.swap is not None:
-            async with shelf.changing:
+        shelf = self._shelves.get(name, Shelf(name))
+        async with shelf.changing:
+            if shelf.swap is not None:  # else it was unloaded, and stays so
                 beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
-                if numbers is None:
-                    # Who names a version that was taken back wants that one.
-                    numbers = beside.wanted() - (shelf.failed.keys() - shelf.withdrawn)
-                await beside.bring_in(shelf.found.versions.keys() & set(numbers))
+                asked = beside.wanted_at_start() if numbers is None else numbers
+                await beside.bring_in(shelf.found.versions.keys() & asked)
 
     async def close(self) -> None:
         """Give up what is under way; the versions that answer are left to `Models`.
