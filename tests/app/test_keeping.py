@@ -241,7 +241,7 @@ async def test_a_change_that_is_refused_is_found_out_at_once(tmp_path: Path) -> 
     other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     other.execute("BEGIN IMMEDIATE").close()
     with pytest.raises(Unavailable, match="busy"):
-        await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, change())
+        await asyncio.to_thread(keeping.state.routes.set, "a", {}, None, tell())
     assert not keeping.writable  # long before it is tried again
     other.execute("ROLLBACK").close()
     other.close()

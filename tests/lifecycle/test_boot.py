@@ -209,6 +209,25 @@ async def test_nor_does_one_that_is_not_even_loaded(tmp_path: Path) -> None:
     await kept.end()
 
 
+async def test_a_route_is_followed_though_the_version_that_is_to_answer_is_broken(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "models"
+    write_text(root / "digits/1", 1.0)
+    write_text(root / "digits/2", "nothing")
+    write_text(root / "other/1", 10.0)
+    kept = opened(root, PLAN, loader=TextLoader())
+    plain = {"model": "digits", "policy": "pinned", "version": 1}
+    kept.models.table = kept.models.table.with_route(from_plain("old", plain))
+    await kept.keeper.start()
+    assert await kept.ask("old") == (1.0, "1")
+    with pytest.raises(Unavailable, match="version 2 of model 'digits' is not ready"):
+        await kept.ask("digits")
+    await kept.push("digits", b"3.0")
+    assert (await kept.ask("digits"), await kept.ask("old")) == ((3.0, "3"), (1.0, "1"))
+    await kept.end()
+
+
 async def test_versions_that_routes_name_are_loaded_too(tmp_path: Path) -> None:
     root = tmp_path / "models"
     for version in (1, 2, 3):

@@ -32,12 +32,15 @@ class Beside:
         named = self._tools.models.table.named_versions(self._shelf.name)
         return {*self._shelf.chosen(), *(named & self._shelf.found.versions.keys())}
 
-    def wanted_at_start(self) -> set[int]:
-        """Return those of them that have not failed yet.
+    async def begin(self) -> None:
+        """Load those of them that have not failed yet; to be called when the server starts.
 
-        A version that was taken back has not: who names it wants that one.
+        A version that was taken back has not: who names it wants that one. They come also where
+        the version that is to answer is broken, and do not stand in for it.
         """
-        return self.wanted() - (self._shelf.failed.keys() - self._shelf.withdrawn)
+        shelf = self._shelf
+        async with shelf.changing:
+            await self.bring_in(self.wanted() - (shelf.failed.keys() - shelf.withdrawn))
 
     async def bring_in(
         self, numbers: Iterable[int], is_new: Callable[[int], bool] = lambda _: False

@@ -123,7 +123,7 @@ class Keeper:
         if self._parts.bounded is not None:
             await self._parts.bounded.start()
         for shelf in list(self._shelves.values()):
-            await self.bring_in(shelf.name)
+            await self._beside(shelf).begin()
         if self._parts.first_look is not None:
             watch = FolderWatch(
                 self._parts.view.root,
@@ -134,19 +134,20 @@ class Keeper:
             )
             self._watching = asyncio.get_running_loop().create_task(watch.run())
 
-    async def bring_in(self, name: str, numbers: Collection[int] | None = None) -> None:
+    async def bring_in(self, name: str, numbers: Collection[int]) -> None:
         """Load versions of a model beside what is loaded, as far as they are there.
 
         Args:
             name: the model's name.
-            numbers: the versions; None for all that are to be there from the start.
+            numbers: the versions.
         """
         shelf = self._shelves.get(name, Shelf(name))
         async with shelf.changing:
             if shelf.swap is not None:  # else it was unloaded, and stays so
-                beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
-                asked = beside.wanted_at_start() if numbers is None else numbers
-                await beside.bring_in(shelf.found.versions.keys() & asked)
+                await self._beside(shelf).bring_in(shelf.found.versions.keys() & numbers)
+
+    def _beside(self, shelf: Shelf) -> Beside:
+        return Beside(shelf, self.steps(shelf.name), self._tools, self._parts.view)
 
     async def close(self) -> None:
         """Give up what is under way; the versions that answer are left to `Models`.
@@ -331,7 +332,7 @@ class Keeper:
             active = shelf.active(row.version for row in rows)
             self.steps(name).expect(active)
             served = shelf.served
-            beside = Beside(shelf, self.steps(name), self._tools, self._parts.view)
+            beside = self._beside(shelf)
             if active is not None and (served is None or served.number != active or is_new(active)):
                 source = await self._tools.offload(self._source, found, active)
                 await self._switch_to(shelf, source, actor)
