@@ -203,6 +203,14 @@ async def test_one_that_hangs_inside_the_server_leaves_the_way_to_the_next(tmp_p
     await kept.end()
 
 
+def is_swept(root: Path) -> bool:
+    """Tell whether nothing of an upload is left; one may look while it is being removed."""
+    try:
+        return hidden(root) == {}
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("gate", ["receive", "check", "load", "warm", "golden"])
 async def test_a_sender_who_leaves_changes_nothing(kept: Kept, gate: str) -> None:
     reached = asyncio.Event()
@@ -218,7 +226,7 @@ async def test_a_sender_who_leaves_changes_nothing(kept: Kept, gate: str) -> Non
     publish.cancel()
     with pytest.raises(asyncio.CancelledError):
         await publish
-    await until(lambda: hidden(kept.keeper._parts.view.root) == {})
+    await until(lambda: is_swept(kept.keeper._parts.view.root))
     await until(lambda: len(kept.keeper.shelf("digits").versions) == 1)
     assert await kept.ask("digits") == (1.0, "1")
     assert (await kept.push("digits", scale_bytes(3.0))).version in (2, 3)
