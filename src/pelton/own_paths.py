@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_NAME = r"[^\s/'\"`<>|:;,()\[\]{}]+"
+_NAME = r"[^\s/'\"`<>|:;,()\[\]{}]++"
 
+# Nothing is tried twice (`++`, `*+`): whoever wrote the text may have wanted it to take long.
 _ABSOLUTE = re.compile(
     # A slash behind a word, a dot or a tilde is inside of something else, such as `model/2`, and
     # two behind a colon belong to the address of a server.
-    rf"(?:\bfile:/*(?=/)|(?<![\w./~])(?<!:(?=//)))/+(?:{_NAME}/+)*({_NAME})"
+    rf"(?:\bfile:|(?<![\w./~])(?<!:(?=//)))/++({_NAME})(?:/++({_NAME}))*+"
 )
 
 
@@ -35,4 +36,4 @@ def without_paths(said: str, home: Path | None = None) -> str:
         for place in (home, *home.parents):
             if " " in str(place):
                 said = said.replace(str(place), f".../{place.name}")
-    return _ABSOLUTE.sub(r".../\1", said)
+    return _ABSOLUTE.sub(lambda found: f".../{found[2] or found[1]}", said)

@@ -40,3 +40,10 @@ def test_what_this_process_knows_of_its_machine_is_taken_out() -> None:
     said = without_paths(f"{Path.cwd()} {sys.path} {sys.prefix} {sys.executable} {Path.home()}")
     for place in (str(Path.cwd()), sys.prefix, sys.executable, *filter(None, sys.path)):
         assert place not in said
+
+
+@pytest.mark.parametrize("piece", ["/", "file:", "file:/", ":/", "/a/./~", " /"])
+def test_a_text_that_was_written_to_take_long_does_not(piece: str) -> None:
+    """With one pass it is done at once; a search that tries again and again would not end."""
+    said = 200_000 * piece + 200_000 * "/"
+    assert without_paths(said).endswith(200_000 * "/")
