@@ -16,9 +16,14 @@ import os
 import platform
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SLICE_NS = 100_000
 """The shortest that the kernel takes."""
+
+_USUAL = 0
+"""What the kernel gives to those who ask for nothing."""
 
 _CALLS = {"x86_64": 314, "aarch64": 274}
 """The number of the system call `sched_setattr` by machine; the C library has no name for it."""
@@ -30,19 +35,29 @@ _NORMAL = 0
 _RESET_ON_FORK = 1
 
 
-def run_promptly() -> bool:
-    """Have the calling thread run soon whenever it wakes, not what it starts from then on.
+@contextmanager
+def promptly() -> Iterator[bool]:
+    """Have the calling thread run soon whenever it wakes, not what it starts meanwhile.
 
-    Returns:
+    Yields:
         Whether the system has taken it; without, all works as before.
     """
+    taken = _ask_for(SLICE_NS)
+    try:
+        yield taken
+    finally:
+        if taken:
+            _ask_for(_USUAL)
+
+
+def _ask_for(slice_ns: int) -> bool:
     number = _CALLS.get(platform.machine())
     if sys.platform != "linux" or number is None:
         return False
     if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
         return False  # whoever started us has decided otherwise
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    asked = _ATTRIBUTES.pack(_ATTRIBUTES.size, _NORMAL, _RESET_ON_FORK, nice, 0, SLICE_NS, 0, 0)
+    asked = _ATTRIBUTES.pack(_ATTRIBUTES.size, _NORMAL, _RESET_ON_FORK, nice, 0, slice_ns, 0, 0)
     call = ctypes.CDLL(None).syscall
     this_thread, no_flags = ctypes.c_long(0), ctypes.c_long(0)
     return bool(call(ctypes.c_long(number), this_thread, asked, no_flags) == 0)

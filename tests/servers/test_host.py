@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import signal
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -67,3 +70,23 @@ def test_a_second_signal_while_the_first_is_being_logged_ends_at_once(server: Ho
             server.handle_exit(signal.SIGTERM, None)
     finally:
         logger.setLevel(level)
+
+
+def test_the_thread_is_told_to_run_promptly_only_while_it_serves(
+    server: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    @contextlib.contextmanager
+    def promptly() -> Iterator[bool]:
+        happened.append("promptly")
+        yield True
+        happened.append("as usual")
+
+    async def serve(_server: uvicorn.Server, sockets: object) -> None:
+        happened.append(f"serves {sockets}")
+
+    monkeypatch.setattr(host, "promptly", promptly)
+    monkeypatch.setattr(uvicorn.Server, "_serve", serve)
+    asyncio.run(server.serve([]))
+    assert happened == ["promptly", "serves []", "as usual"]

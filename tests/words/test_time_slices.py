@@ -1,4 +1,4 @@
-"""The kernel is asked for a short slice, for one thread and nothing that it starts."""
+"""The kernel is asked for a short slice, for one thread, for a while, for nothing it starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pelton.time_slices import SLICE_NS, run_promptly
+from pelton.time_slices import SLICE_NS, promptly
 
 HAS_SLICES = (
     Path("/proc/self/sched").exists() and "se.slice" in Path("/proc/self/sched").read_text()
@@ -45,25 +45,28 @@ def test_the_thread_that_asks_gets_it_and_no_other_does() -> None:
     seen: list[object] = []
 
     def ask() -> None:
-        seen.extend([run_promptly(), of_this_thread()])
-        in_a_thread(lambda: seen.append(of_this_thread()))
-        started = subprocess.run(
-            [sys.executable, "-c", "print(open('/proc/self/sched').read())"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        seen.append(f"{usual_ns}" in started.stdout)
+        with promptly() as taken:
+            seen.extend([taken, of_this_thread()])
+            in_a_thread(lambda: seen.append(of_this_thread()))
+            started = subprocess.run(
+                [sys.executable, "-c", "print(open('/proc/self/sched').read())"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            seen.append(f"{usual_ns}" in started.stdout)
+        seen.append(of_this_thread())
 
     in_a_thread(ask)
     assert usual_ns > SLICE_NS
-    assert seen == [True, SLICE_NS, usual_ns, True]
+    assert seen == [True, SLICE_NS, usual_ns, True, usual_ns]
     assert of_this_thread() == usual_ns
 
 
 def test_a_machine_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "abacus")
-    assert run_promptly() is False
+    with promptly() as taken:
+        assert taken is False
 
 
 @needs_slices
@@ -72,7 +75,8 @@ def test_another_policy_is_left_alone() -> None:
 
     def ask() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        seen.extend([run_promptly(), os.sched_getscheduler(0)])
+        with promptly() as taken:
+            seen.extend([taken, os.sched_getscheduler(0)])
 
     in_a_thread(ask)
     assert seen == [False, os.SCHED_BATCH]

@@ -24,7 +24,7 @@ from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
-from pelton.time_slices import run_promptly
+from pelton.time_slices import promptly
 
 logger = logging.getLogger("pelton.server")
 
@@ -82,9 +82,13 @@ class Host(uvicorn.Server):
         self._certificates = certificates
         self._watching: asyncio.Task[None] | None = None
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to end; the thread is the caller's again afterwards, as it was."""
+        with promptly():
+            await super().serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the doors, and say so."""
-        run_promptly()
         await self._hooks.opening()
         await super().startup([])
         # uvicorn would serve all of them alike, but nobody on TCP is a process of the same user,

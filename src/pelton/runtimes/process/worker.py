@@ -28,7 +28,7 @@ import threading
 import time
 import traceback
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pelton.arena import Arena
 from pelton.errors import DeadlineExceeded, LoadFailed, PeltonError
@@ -38,7 +38,7 @@ from pelton.runtimes.process.channel import BODIES, OUTBOX, Channel, Packed
 from pelton.runtimes.process.records import options_of, spec_of, told
 from pelton.runtimes.process.values import CannotCarry
 from pelton.runtimes.warm_up import zeros_for
-from pelton.time_slices import run_promptly
+from pelton.time_slices import promptly
 
 KEEP_BYTES = 256 * 1024 * 1024
 """How much of the memory of replies stays in memory for reuse."""
@@ -92,8 +92,13 @@ def _serve(channel: Channel) -> None:
     # What it imports from its folder only now must not be left there, where all is only ever read.
     sys.dont_write_bytecode = True
     _warm_up(loaded)
-    run_promptly()
-    channel.send("ready", channel.pack(told(loaded.metadata)))
+    with promptly():
+        channel.send("ready", channel.pack(told(loaded.metadata)))
+        _run_for_ever(loaded, channel)
+
+
+def _run_for_ever(loaded: LoadedModel, channel: Channel) -> NoReturn:
+    """Answer one message after another; the server's end of the socket ends it (`EOFError`)."""
     while True:
         kind, packed = _answer(loaded, channel, *_next(channel))
         _flush()
