@@ -1,7 +1,8 @@
 """ResNet-18 behind the server: how much of ONNX Runtime's own throughput is left, and how soon.
 
 A closed loop of 16 connections against ONNX Runtime called directly, on the same cores, in several
-arrangements, interleaved; then open loops with Poisson arrivals from light load to nearly full.
+arrangements, interleaved; then open loops with Poisson arrivals from light load to nearly full,
+in each round as parts of what a closed loop has just reached.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import random
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +34,21 @@ SHAPE = (1, 3, 224, 224)
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 JUDGED_LOAD = 0.7
 PELTON = "Pelton, 16 connections"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One round of open loops.
+
+    Attributes:
+        peak_per_s: what a closed loop reached just before, of which the loads are parts.
+        unloaded_ms: the median latency of one connection, just before.
+        at: load -> what came of it.
+    """
+
+    peak_per_s: float
+    unloaded_ms: float
+    at: dict[float, Answers]
 
 
 def arrangements() -> dict[str, dict[str, int]]:
@@ -72,22 +89,26 @@ def run(*, quick: bool) -> Result:
         direct = stack.enter_context(Client(command, logs / "cnn-direct.log", piped=True))
         _check(load, model, image)
         rates = _rates(load, direct, rounds, seconds)
-        peak = median(rates[PELTON])
-        unloaded = _unloaded_ms(load, seconds * 2)
-        opened = _open(load, peak, 2 if quick else 4, 3.0 if quick else 10.0)
+        opened = [_open(load, number, rounds, seconds) for number in range(rounds)]
     samples = {
         "images_per_s": rates,
-        "unloaded_ms": unloaded,
-        "open": {str(share): [one.summary() for one in found] for share, found in opened.items()},
+        "open": [
+            {
+                "peak_per_s": one.peak_per_s,
+                "unloaded_ms": one.unloaded_ms,
+                "loads": {str(share): found.summary() for share, found in one.at.items()},
+            }
+            for one in opened
+        ],
     }
     return Result(
         scenario="cnn",
         method=_method(rounds, seconds),
-        tables=[_rate_table(rates), _latency_table(opened, peak, unloaded)],
-        targets=_targets(rates, opened, unloaded),
+        tables=[_rate_table(rates), _latency_table(opened)],
+        targets=_targets(rates, opened),
         versions=environments.versions(Path(sys.executable), ("pelton", "numpy", "onnxruntime")),
         samples=samples,
-        pictures=[_picture(opened, peak, unloaded)],
+        pictures=[_picture(opened)],
     )
 
 
@@ -123,28 +144,29 @@ def _rates(load: Generators, direct: Client, rounds: int, seconds: float) -> dic
     return rates
 
 
-def _unloaded_ms(load: Generators, seconds: float) -> float:
-    """Return the median latency of one connection that asks again and again."""
-    answers = load.closed(1, seconds)
-    answers.require_ok("Pelton")
-    return answers.latency_ms(50)
+def _open(load: Generators, number: int, rounds: int, seconds: float) -> Opened:
+    """Measure one round of open loops, and just before it what they are held against."""
+    print(f"cnn: open loops, round {number + 1} of {rounds}", flush=True)
+    full = load.closed(CONNECTIONS, seconds)
+    alone = load.closed(1, seconds / 2)
+    peak_per_s = full.answered_per_s(seconds * 0.1, seconds)
+    at = {}
+    for share in random.Random(number).sample(LOADS, len(LOADS)):
+        at[share] = load.open([(peak_per_s * share, 2 * seconds)], OPEN_CONNECTIONS, number)
+        at[share].require_ok(f"Pelton at {share:.0%} load")
+    for answers in (full, alone):
+        answers.require_ok("Pelton")
+    return Opened(peak_per_s, alone.latency_ms(50), at)
 
 
-def _open(load: Generators, peak: float, rounds: int, seconds: float) -> dict[float, list[Answers]]:
-    opened: dict[float, list[Answers]] = {share: [] for share in LOADS}
-    order = random.Random(1)
-    for number in range(rounds):
-        print(f"cnn: open loops, round {number + 1} of {rounds}", flush=True)
-        for share in order.sample(LOADS, len(LOADS)):
-            answers = load.open([(peak * share, seconds)], OPEN_CONNECTIONS, number)
-            answers.require_ok(f"Pelton at {share:.0%} load")
-            opened[share].append(answers)
-    return opened
+def latency_ms(opened: list[Opened], share: float, percent: float) -> float:
+    """Return the median over the rounds of a percentile at one load, milliseconds."""
+    return median(one.at[share].latency_ms(percent) for one in opened)
 
 
-def latency_ms(found: list[Answers], percent: float) -> float:
-    """Return a percentile over the requests of all rounds, milliseconds."""
-    return float(np.percentile(np.concatenate([one.latency_s for one in found]), percent)) * 1e3
+def slower(opened: list[Opened], share: float) -> list[float]:
+    """Return for each round the 99th percentile at one load over its unloaded median."""
+    return [one.at[share].latency_ms(99) / one.unloaded_ms for one in opened]
 
 
 def _best(rates: dict[str, list[float]]) -> str:
@@ -178,31 +200,42 @@ def _rate_table(rates: dict[str, list[float]]) -> Table:
     return Table("Images per second", ["", "median", "range", "of the best direct one"], rows)
 
 
-def _latency_table(opened: dict[float, list[Answers]], peak: float, unloaded_ms: float) -> Table:
-    rows = [["one at a time", "", f"{unloaded_ms:.1f}", "", "", ""]]
-    for share, found in opened.items():
-        p50, p90, p99 = (latency_ms(found, percent) for percent in (50, 90, 99))
-        cells = [f"{peak * share:.0f}", f"{p50:.1f}", f"{p90:.1f}", f"{p99:.1f}"]
-        rows.append([f"{share:.0%}", *cells, f"{p99 / unloaded_ms:.1f}x"])
-    columns = ["load", "images/s", "median ms", "p90 ms", "p99 ms", "p99 / unloaded median"]
+def _latency_table(opened: list[Opened]) -> Table:
+    unloaded_ms = median(one.unloaded_ms for one in opened)
+    rows = [["one at a time", "", f"{unloaded_ms:.1f}", "", "", "", ""]]
+    for share in LOADS:
+        offered = median(one.peak_per_s * share for one in opened)
+        times = [f"{latency_ms(opened, share, percent):.1f}" for percent in (50, 90, 99)]
+        found = slower(opened, share)
+        ratios = [f"{median(found):.2f}x", f"{min(found):.1f} to {max(found):.1f}"]
+        rows.append([f"{share:.0%}", f"{offered:.0f}", *times, *ratios])
+    columns = [
+        "load",
+        "images/s",
+        "median ms",
+        "p90 ms",
+        "p99 ms",
+        "p99 / unloaded median",
+        "range of the rounds",
+    ]
     return Table("Latency under Poisson arrivals", columns, rows)
 
 
-def _targets(
-    rates: dict[str, list[float]], opened: dict[float, list[Answers]], unloaded_ms: float
-) -> list[Target]:
+def _targets(rates: dict[str, list[float]], opened: list[Opened]) -> list[Target]:
     share = share_of_best(rates)
-    slow = latency_ms(opened[JUDGED_LOAD], 99) / unloaded_ms
+    slow = median(slower(opened, JUDGED_LOAD))
     return [
         Target("Pelton / best direct arrangement, images/s", share, 0.95, at_most=False),
         Target(f"p99 at {JUDGED_LOAD:.0%} load / unloaded median", slow, 3.0, at_most=True),
     ]
 
 
-def _picture(opened: dict[float, list[Answers]], peak: float, unloaded_ms: float) -> Picture:
-    x = [peak * share for share in opened]
+def _picture(opened: list[Opened]) -> Picture:
+    peak = median(one.peak_per_s for one in opened)
+    unloaded_ms = median(one.unloaded_ms for one in opened)
+    x = [peak * share for share in LOADS]
     lines = [
-        Line(name, x, [latency_ms(found, percent) for found in opened.values()])
+        Line(name, x, [latency_ms(opened, share, percent) for share in LOADS])
         for name, percent in (("99th percentile", 99), ("90th percentile", 90), ("median", 50))
     ]
     return Picture(
@@ -228,9 +261,13 @@ def _method(rounds: int, seconds: float) -> list[str]:
         f"arrangement once, in random order, {seconds:g} s each; medians over the rounds; in each "
         "round Pelton is held against the arrangement with the best median of the other rounds, "
         "since the best of twelve is partly the luckiest; the target is the median of these ratios",
-        f"open loops: Poisson arrivals at {', '.join(f'{share:.0%}' for share in LOADS)} of the "
-        "closed loop's median throughput, in random order; latency counts from the moment when a "
-        "request was due; percentiles over all requests of all rounds",
-        "the unloaded median is that of one connection that asks again as soon as it is answered",
+        f"then {rounds} rounds of open loops: in each, the closed loop for {seconds:g} s, one "
+        f"connection that asks again as soon as it is answered for {seconds / 2:g} s, and Poisson "
+        f"arrivals at {', '.join(f'{share:.0%}' for share in LOADS)} of what that closed loop "
+        f"reached, in random order, {2 * seconds:g} s each; latency counts from the moment when a "
+        "request was due",
+        "percentiles are those of a round, and the figures told are medians over the rounds, also "
+        "of the ratio of the 99th percentile to the same round's median of one connection: the "
+        "machine's speed changes in the course of a run",
         "the load generator runs on the same cores, as everything does",
     ]

@@ -31,6 +31,15 @@ def test_runs_of_one_size_tell_nothing_of_the_slope() -> None:
     assert cost.fixed_share() == 1.0
 
 
+def test_the_slope_is_known_while_runs_of_several_sizes_are_remembered() -> None:
+    assert not RunCost().sizes_differ
+    assert not fitted(0.001, 0.01, [4] * 100).sizes_differ
+    assert fitted(0.001, 0.01, [4] * 99 + [5]).sizes_differ is False
+    assert fitted(0.001, 0.01, [4, 8] * 20).sizes_differ
+    assert fitted(0.001, 0.01, [4, 8] * 20 + [4] * 100).sizes_differ
+    assert not fitted(0.001, 0.01, [4, 8] * 20 + [4] * 1000).sizes_differ
+
+
 def test_a_model_that_changes_is_followed() -> None:
     cost = fitted(0.0, 0.01, [1, 2, 3] * 50)
     for rows in [1, 2, 3] * 150:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pelton.batching.line import Entry, Line
-from pelton.batching.window import Decision, Waiting, WindowPolicy, decide
+from pelton.batching.window import Decision, Load, Waiting, WindowPolicy, decide
 
 NOW_S = 100.0
 NEVER = math.inf
@@ -62,7 +62,7 @@ def test_of_several_instances_each_takes_its_share(
     rows: tuple[int, ...], instances: int, take: tuple[int, ...]
 ) -> None:
     policy = WindowPolicy(max_rows=8, instances=instances)
-    assert decide(stand(*rows), policy, NOW_S, sum(rows)).take == take
+    assert decide(stand(*rows), policy, NOW_S, Load(sum(rows), 9)).take == take
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,23 @@ def test_of_several_instances_each_takes_its_share(
 )
 def test_rows_that_are_spared_do_not_count_for_the_share(waiting: int, take: int) -> None:
     policy = WindowPolicy(max_rows=8, instances=4, spared_rows=4)
-    assert len(decide(stand(*[1] * waiting), policy, NOW_S, waiting).take) == take
+    assert len(decide(stand(*[1] * waiting), policy, NOW_S, Load(waiting, 9)).take) == take
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "take"),
+    [(4, 12, 4), (4, 4, 2), (4, 9, 4), (1, 12, 1), (40, 32, 8), (12, 0, 3)],
+)
+def test_where_no_instance_is_ever_idle_the_share_is_of_what_runs_as_well(
+    waiting: int, running: int, take: int
+) -> None:
+    policy = WindowPolicy(max_rows=8, instances=4, spared_rows=4, saturated=True)
+    assert len(decide(stand(*[1] * waiting), policy, NOW_S, Load(waiting, running)).take) == take
 
 
 def test_who_waits_on_purpose_waits_for_a_whole_batch() -> None:
     policy = WindowPolicy(max_rows=8, max_delay_s=1.0, instances=4)
-    assert decide(stand(1, 1, 1, 1), policy, NOW_S, 4) == Decision((), NOW_S + 1.0)
+    assert decide(stand(1, 1, 1, 1), policy, NOW_S, Load(4, 4)) == Decision((), NOW_S + 1.0)
 
 
 def test_without_batching_each_runs_alone() -> None:

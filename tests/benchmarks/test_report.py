@@ -259,11 +259,11 @@ def test_cnn_is_held_against_the_best_arrangement(benchmarks, monkeypatch):
     answers = benchmarks("generators").Answers
     latency_s = np.linspace(0.01, 0.03, 101)
     done = answers(np.zeros(101), latency_s, np.full(101, 200), b"")
-    opened = {share: [done] for share in cnn.LOADS}
-    share, slow = cnn._targets(rates, opened, unloaded_ms=10.0)
+    opened = [cnn.Opened(100.0, ms, dict.fromkeys(cnn.LOADS, done)) for ms in (5.0, 10.0, 12.0)]
+    share, slow = cnn._targets(rates, opened)
     assert (share.value, share.reached) == (0.95, True)
     assert (round(slow.value, 2), slow.reached) == (2.98, True)
-    assert not cnn._targets(rates, opened, unloaded_ms=9.9)[1].reached
+    assert not cnn._targets(rates, opened[:2])[1].reached
 
 
 def test_who_was_best_by_luck_in_one_round_is_not_what_counts_there(benchmarks):

@@ -8,6 +8,9 @@ FORGET = 0.02
 _FLAT = 1e-4
 """Runs whose sizes vary less than this (variance over squared mean) tell little of the slope."""
 
+_TELLING = 100 * _FLAT
+"""Runs whose sizes vary by more than this tell the slope to about a hundredth."""
+
 
 class RunCost:
     """Fits `a + b n` seconds, `a, b >= 0`, to runs of `n` rows.
@@ -50,6 +53,11 @@ class RunCost:
         self._mean_s += weight * more_s
         self._variance = (1.0 - weight) * (self._variance + weight * more_rows * more_rows)
         self._covariance = (1.0 - weight) * (self._covariance + weight * more_rows * more_s)
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether runs of more than one size were seen lately, so that `b` is known."""
+        return self._variance > _TELLING * self._mean_rows * self._mean_rows
 
     def slope_s(self) -> float:
         """Return `b`, between 0 and what a line through the origin would have."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Waiting(Protocol):
@@ -55,6 +55,8 @@ class WindowPolicy:
         spared_rows: so many of the rows that wait do not count for that share: for a model that
             runs two rows hardly quicker together than one after the other, so that the first of
             them would wait for the second's sake.
+        saturated: whether no instance is ever idle: then the share is one of the rows that run
+            as well, and none is spared.
     """
 
     max_rows: int = 1
@@ -62,6 +64,19 @@ class WindowPolicy:
     preferred_rows: tuple[int, ...] = ()
     instances: int = 1
     spared_rows: int = 0
+    saturated: bool = False
+
+
+class Load(NamedTuple):
+    """How much there is to do.
+
+    Attributes:
+        waiting: rows of all requests that wait.
+        running: rows of all batches that run.
+    """
+
+    waiting: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +98,7 @@ _FIRST = Decision((0,))
 
 
 def decide(
-    waiting: Sequence[Waiting], policy: WindowPolicy, now_s: float, waiting_rows: int = 0
+    waiting: Sequence[Waiting], policy: WindowPolicy, now_s: float, load: Load | None = None
 ) -> Decision:
     """Choose the next batch for one free instance.
 
@@ -97,8 +112,7 @@ def decide(
         waiting: in the order in which they are to be served.
         policy: how batches form.
         now_s: the time, on the clock of `free_since_s`.
-        waiting_rows: rows of all that wait, of which an instance takes its share where there are
-            several; 0 leaves that out.
+        load: of which an instance takes its share where there are several; None leaves that out.
 
     Returns:
         What to run, or when to ask again. The work is proportional to how many stand in front of
@@ -111,10 +125,10 @@ def decide(
     ... ]
     >>> decide(line, WindowPolicy(max_rows=4), now_s=7.0)
     Decision(take=(0, 2), wake_s=inf)
-    >>> decide(line, WindowPolicy(max_rows=4, instances=3), now_s=7.0, waiting_rows=7)
-    Decision(take=(0, 2), wake_s=inf)
-    >>> decide(line, WindowPolicy(4, instances=3, spared_rows=3), now_s=7.0, waiting_rows=7)
+    >>> decide(line, WindowPolicy(4, instances=3, spared_rows=3), 7.0, Load(waiting=7, running=8))
     Decision(take=(0,), wake_s=inf)
+    >>> decide(line, WindowPolicy(8, instances=3, saturated=True), 7.0, Load(waiting=7, running=8))
+    Decision(take=(0, 2, 3), wake_s=inf)
     >>> decide(line, WindowPolicy(max_rows=8, max_delay_s=0.5), now_s=7.0)
     Decision(take=(), wake_s=7.5)
     >>> decide(line, WindowPolicy(max_rows=8, max_delay_s=0.5, preferred_rows=(2, 5)), now_s=7.0)
@@ -126,18 +140,19 @@ def decide(
     if first.group is None or first.rows >= policy.max_rows:
         return _FIRST
     if policy.max_delay_s <= 0.0:
-        return Decision(_gather(waiting, _share(first.rows, policy, waiting_rows))[0])
+        return Decision(_gather(waiting, _share(first.rows, policy, load))[0])
     take, full = _gather(waiting, policy.max_rows)
     if full:
         return Decision(take)
     return _go_or_wait([waiting[position] for position in take], take, policy, now_s)
 
 
-def _share(first_rows: int, policy: WindowPolicy, waiting_rows: int) -> int:
+def _share(first_rows: int, policy: WindowPolicy, load: Load | None) -> int:
     """Return the most rows that one of several instances takes of those that wait."""
-    if not waiting_rows:
+    if load is None:
         return policy.max_rows
-    share = -(-(waiting_rows - policy.spared_rows) // policy.instances)
+    rows = load.waiting + (load.running if policy.saturated else -policy.spared_rows)
+    share = -(-rows // policy.instances)
     return min(policy.max_rows, max(first_rows, share))
 
 

@@ -102,6 +102,7 @@ class Batch:
 
     Attributes:
         members: who was taken out of the line together, in the order of their rows.
+        rows: how many rows they have.
         started_s: when they left the line.
         not_in_rows: whether its outputs could not be told apart by request.
         model_s: how long the model itself took for the last run; 0 where that is not known.
@@ -127,6 +128,7 @@ class Batch:
             hot_s: how long the event loop may wait for its first run in one place.
         """
         self.members = members
+        self.rows = sum([member.rows for member in members])
         self.started_s = clock()
         self.not_in_rows = False
         self.model_s = 0.0

@@ -22,12 +22,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pelton.batching.cost import RunCost
 from pelton.batching.line import Line
 from pelton.batching.rate import ServiceRate
+from pelton.batching.sharing import Sharing
 from pelton.batching.stacking import bytes_of, group_of, rows_of
 from pelton.batching.tuning import BatchBound
-from pelton.batching.window import WindowPolicy, decide
+from pelton.batching.window import Load, WindowPolicy, decide
 from pelton.clock import Clock
 from pelton.engine import eager
 from pelton.engine.alarm import Alarm
@@ -42,12 +42,6 @@ logger = logging.getLogger("pelton.engine")
 
 LONGEST_RUNS = 3
 """A run hangs only if it is late by this many times the longest that was seen."""
-
-LITTLE_GAIN = 0.2
-"""A model of whose run for one row less than this part is no row's gains little by batches."""
-
-COST_RUNS = 20
-"""Runs to be seen before anything is made of what they cost."""
 
 TICK_S = 0.001
 """Event loops may count in milliseconds. Deadlines are looked at this much after they are over, so
@@ -105,7 +99,7 @@ class Lane:
         self._policy = WindowPolicy(
             most_rows, max_delay_s, batching.preferred_batch_rows, len(instances)
         )
-        self._cost = RunCost()
+        self._sharing = Sharing()
         self._bound: BatchBound | None = None
         if batching.target_p99_ms and self._shares:
             self._bound = BatchBound(most_rows, batching.target_p99_ms / 1000 - max_delay_s)
@@ -113,6 +107,7 @@ class Lane:
         self._rate = ServiceRate()
         self._hang_grace_s = serving.hang_grace_s
         self._free = list(instances)
+        self._running_rows = 0
         self._running: dict[Batch, asyncio.Task[None] | None] = {}
         self._alarm = Alarm(clock, self._look)
         self._longest_s = 0.0
@@ -298,7 +293,8 @@ class Lane:
         """Start the next batch; return False if that is to wait for more requests."""
         now_s = self._clock()
         self._expire_waiting(now_s)
-        decision = decide(self.line.in_order(), self._policy, now_s, self.line.rows)
+        load = Load(self.line.rows, self._running_rows)
+        decision = decide(self.line.in_order(), self._policy, now_s, load)
         if decision.take:
             members = [member for member in self.line.take(decision.take) if not member.left]
             if members:
@@ -318,6 +314,7 @@ class Lane:
                 self._alarm.by(member.deadline_s + TICK_S)
         self._free.remove(instance)
         self._running[batch] = None
+        self._running_rows += batch.rows
         # Started at once, so that the instance has its work before this request's turn is over.
         task = eager.start(self._carry_out(instance, batch, hot_s))
         if task is not None:
@@ -328,6 +325,7 @@ class Lane:
         await batch.carry_out()
         self._hot.learn(hot_s, batch.model_s, self._came != came)
         del self._running[batch]
+        self._running_rows -= batch.rows
         if batch.not_in_rows and self._shares:
             self._share_no_more()
         self._free.append(instance)
@@ -358,19 +356,11 @@ class Lane:
         self._longest_s = max(self._longest_s, ended_s - begun_s)
         self._rate.learn(rows, begun_s, ended_s)
         if self._shares and self._policy.instances > 1:
-            self._learn_cost(rows, ended_s - begun_s)
+            self._policy = self._sharing.learn(self._policy, rows, begun_s, ended_s)
         if self._bound is not None:
             self._bound.learn(rows, ended_s - begun_s, self.line.rows)
             if self._bound.rows != self._policy.max_rows:
                 self._policy = replace(self._policy, max_rows=self._bound.rows)
-
-    def _learn_cost(self, rows: int, seconds: float) -> None:
-        """Have requests share runs earlier where that pays, and later where it hardly does."""
-        self._cost.learn(rows, seconds)
-        little = self._cost.runs >= COST_RUNS and self._cost.fixed_share() < LITTLE_GAIN
-        spared_rows = self._policy.instances if little else 0
-        if spared_rows != self._policy.spared_rows:
-            self._policy = replace(self._policy, spared_rows=spared_rows)
 
     def _look(self) -> None:
         """See whose time is over, which run hangs, and who has waited long enough for others."""
