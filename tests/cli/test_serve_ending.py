@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
+import json
 import os
 import re
 import select
@@ -79,6 +81,36 @@ def test_running_requests_finish_and_new_ones_are_refused(
     assert server.log().endswith(" INFO ended\n")
     with pytest.raises(ConnectionRefusedError):
         ask(server, "/v2/health/live")
+
+
+def test_whoever_keeps_a_connection_is_told_that_the_answer_is_the_last(
+    serve, waiting: WaitingModel, models: Path, in_thread
+) -> None:
+    """What is asked next is asked elsewhere then, instead of running into a reset."""
+    server = serve(models)
+    slow = in_thread.submit(ask, server, "/infer?model=slow", {"value": [1, "kept"]})
+    run = waiting.next_run()
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    with contextlib.closing(kept):
+        first = answer_on(kept)
+        assert (first.status, first.headers["Connection"]) == (200, None)
+
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("SIGTERM: finishing what is running")
+        until(lambda: ask(server, "/v2/models/quick/infer", numbers(1)).status != 200)
+        last = answer_on(kept)
+        assert (last.status, last.headers["Connection"]) == (503, "close")
+    waiting.release(run)
+    answer = slow.result(20)
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    assert server.wait() == 0
+
+
+def answer_on(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    connection.request("POST", "/v2/models/quick/infer", json.dumps(numbers(1)))
+    response = connection.getresponse()
+    response.read()
+    return response
 
 
 @ENDING

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -57,6 +57,11 @@ class Hooks:
     opening: Callable[[], Awaitable[None]] = _nothing
     closing: Callable[[], Awaitable[None]] = _nothing
 
+
+LAST_REQUESTS_S = 0.1
+"""For requests that are on their way on connections that stay open: they get their answer, a
+refusal that says that it is the last, where a connection that is closed meanwhile would be reset.
+"""
 
 LAST_WRITES_S = 2
 """For the answers of what was drained to reach their clients."""
@@ -124,22 +129,29 @@ class Host(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while the port still answers, so that health checks see what happens."""
         await asyncio.sleep(self._times.shutdown_delay_s)
-        left = await self._engine.drain(self._times.shutdown_grace_s)
         self._gateway.closing = True
+        left = await self._engine.drain(self._times.shutdown_grace_s)
         if left:
             logger.warning(
                 "%d requests were still running after %g s and are given up",
                 left,
                 self._times.shutdown_grace_s,
             )
-        for each in sockets or []:
+        await self._take_no_more(sockets or [])
+        await super().shutdown(sockets)
+        await self._hooks.closing()
+        await self._gateway.access.close()
+
+    async def _take_no_more(self, listeners: Sequence[socket.socket]) -> None:
+        for each in listeners:
             if isinstance(each, UnixListener):
                 each.remove()
         if self._watching is not None:
             self._watching.cancel()
-        await super().shutdown(sockets)
-        await self._hooks.closing()
-        await self._gateway.access.close()
+        for server in self.servers:
+            server.close()
+        if self.server_state.connections:
+            await asyncio.sleep(LAST_REQUESTS_S)
 
 
 def make_gate(
