@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import TYPE_CHECKING
 
 from pelton.clock import Clock
-from pelton.repository import manifest
 from pelton.settings import Settings
 from pelton.specs import ModelSpec
 
 if TYPE_CHECKING:
     from pelton.caching.redis_store import RedisStore
-
-logger = logging.getLogger("pelton.caching")
 
 
 def far_store(settings: Settings, clock: Clock) -> RedisStore | None:
@@ -37,28 +33,19 @@ def far_store(settings: Settings, clock: Clock) -> RedisStore | None:
 
 
 def digest_to_share(spec: ModelSpec) -> str:
-    """Return by what other servers know that they serve just the same; it blocks.
+    """Return by what other servers know that they serve just the same.
 
-    All files of the version are read again, since its manifest only says what they were when it
-    was published. What its model's `model.toml` says beside them counts too, as far as answers
-    may depend on it.
+    What a model's `model.toml` says beside its versions counts too, as far as answers may depend
+    on it.
 
     Args:
-        spec: a version that was just loaded.
+        spec: a version whose files are what its digest says.
 
     Returns:
-        The digest of its manifest and of what is said beside it; empty where it has no digest, or
-        where its files are not what the digest says. Then no other server is given its answers.
+        The digest of its manifest and of what is said beside it; empty where it has no digest.
+        Then no other server is given its answers.
     """
     if not spec.digest:
-        return ""
-    if not manifest.fits(spec.path, spec.digest):
-        logger.warning(
-            "the files of %s/%d are not those of its digest, so its answers are not shared with "
-            "other servers; publish them as a new version",
-            spec.name,
-            spec.version,
-        )
         return ""
     options = sorted((name, value) for name, value in spec.options.items() if name != "device")
     said = repr((spec.runtime, options, spec.inputs, spec.outputs))

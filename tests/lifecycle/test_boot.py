@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,46 @@ async def test_a_broken_model_does_not_keep_others_from_being_served(
     assert [row.name for row in kept.keeper.index(True)] == ["digits"]
     assert "model broken is not served: broken/1 holds no number" in caplog.text
     await kept.end()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: rewritten(folder / "model.onnx", "9.0"), "'model.onnx' was changed"),
+        (lambda folder: (folder / "more.bin").write_bytes(b""), "'more.bin' was added"),
+        (lambda folder: (folder / "model.onnx").unlink(), "no model file|'model.onnx' is missing"),
+    ],
+    ids=["changed", "added", "removed"],
+)
+async def test_what_was_published_is_served_as_it_was_published_or_not_at_all(
+    tmp_path: Path, change, reason: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    kept = await start(tmp_path / "models")
+    for name in ("digits", "other"):
+        await kept.push(name, b"1.0")
+    await kept.push("digits", b"2.0")
+    kept = await again(kept)
+    assert await kept.ask("digits") == (2.0, "2")
+    for version in (1, 2):
+        change(tmp_path / "models/digits" / str(version))
+    with pytest.raises(LoadFailed, match=reason):
+        await kept.keeper.rollback("digits", "k1")
+    assert await kept.ask("digits") == (2.0, "2"), "what is loaded is what was published"
+    kept = await again(kept)
+    with pytest.raises(Unavailable, match="version 2 of model 'digits' is not ready"):
+        await kept.ask("digits")
+    assert await kept.ask("other") == (1.0, "1")
+    [row] = [row for row in kept.keeper.index(False) if (row.name, row.version) == ("digits", "2")]
+    assert re.search(reason, row.reason)
+    assert (await kept.push("digits", b"3.0")).version == 3
+    assert await kept.ask("digits") == (3.0, "3")
+    await kept.end()
+
+
+def rewritten(file: Path, text: str) -> None:
+    file.chmod(0o600)
+    file.write_text(text)
 
 
 @pytest.mark.parametrize("plan", [PLAIN, PLAN], ids=["plain", "publishing"])

@@ -168,24 +168,6 @@ def test_names_that_no_line_can_hold_are_refused(version: Path, name: bytes) -> 
         manifest.measure(version)
 
 
-def test_what_a_digest_says_is_compared_with_the_files_themselves(version: Path) -> None:
-    digest = published(version).digest
-    inside = version / "data" / "labels.txt"
-    paths = (version, version / "data", version / "model.onnx", inside, version / "gone")
-    assert [manifest.fits(path, digest) for path in paths] == [True] * 5
-    assert not manifest.fits(version, "sha256:" + 64 * "0")
-    inside.write_bytes(LABELS[::-1])
-    assert not any(manifest.fits(path, digest) for path in paths), "though the manifest says so"
-
-
-def test_without_a_manifest_the_folder_itself_is_measured(version: Path) -> None:
-    digest = manifest.measure(version).digest
-    assert manifest.fits(version, digest)
-    assert manifest.fits(version / "model.onnx", digest)
-    assert not manifest.fits(version / "data", digest)
-    assert not manifest.fits(version / "gone" / "model.onnx", digest)
-
-
 def test_a_folder_without_a_manifest_is_told_apart(version: Path) -> None:
     assert manifest.read(version) is None
     with pytest.raises(LoadFailed, match="digits/1 has no manifest"):

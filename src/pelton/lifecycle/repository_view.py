@@ -72,17 +72,18 @@ class RepositoryView:
         return spec_elsewhere(self.root, model, version, staged.folder, self._claims)
 
     def source(self, spec: ModelSpec) -> Source:
-        """Return a version in its place; its digest is checked if its owner names one.
+        """Return a version in its place, whose files are what was published, or what is pinned.
 
         Raises:
-            LoadFailed: it holds something else than its owner says.
+            LoadFailed: they are not.
         """
-        folder = self.root / spec.name / str(spec.version)
-        found = manifest.read(folder, _told(spec)) if folder.is_dir() else None
+        folder, told = self.root / spec.name / str(spec.version), _told(spec)
         if spec.digest:
-            check_digest(spec, manifest.measure(_folder_of(spec, folder), _told(spec)).digest)
+            check_digest(spec, manifest.measure(_folder_of(spec, folder), told).digest)
             return Source(spec)
-        return Source(dataclasses.replace(spec, digest="" if found is None else found.digest))
+        was_published = folder.is_dir() and manifest.read(folder, told) is not None
+        digest = manifest.verify(folder, told).digest if was_published else ""
+        return Source(dataclasses.replace(spec, digest=digest))
 
 
 def check_digest(spec: ModelSpec, digest: str) -> None:

@@ -188,23 +188,6 @@ def verify(folder: Path, told: str = "") -> Manifest:
     return manifest
 
 
-def fits(path: Path, digest: str) -> bool:
-    """Tell whether a version holds, to the last byte, what its digest says.
-
-    Args:
-        path: the version's folder, or a file or folder in it; where no manifest lies in it or
-            above it, the folder itself, or that of the file.
-        digest: `sha256:HEX`.
-    """
-    above = (path, *path.parents)[: MAX_DEPTH + 1]
-    try:
-        own = path if path.is_dir() else path.parent
-        folder = next((one for one in above if (one / FILE).is_file()), own)
-        return measure(folder).digest == digest
-    except (LoadFailed, OSError):
-        return False
-
-
 def _difference(path: Path, published: FileRecord | None, is_there: bool) -> str:
     if not is_there:
         return "is missing"
