@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 
 from pelton.engine.model import Model
+from pelton.errors import PeltonError
 from pelton.lifecycle.golden_runs import Ask, prove
 from pelton.lifecycle.memory import Memory
 from pelton.lifecycle.swap_steps import Numbers
@@ -14,6 +15,7 @@ from pelton.lifecycle.unhurried import Offload
 from pelton.lifecycle.version import Version
 from pelton.messages import InferRequest, Value
 from pelton.repository.golden import load_golden
+from pelton.runtimes.warm_up import zeros_for
 from pelton.specs import Golden, ModelMetadata, ModelSpec
 
 BETWEEN_S = 0.001
@@ -33,7 +35,8 @@ async def judge(
     Args:
         candidate: the version, which nobody is given yet.
         running: the one that answers now; None where there is none.
-        recorded: golden requests beside those of the candidate's author.
+        recorded: golden requests beside those of the candidate's author. Where there are none of
+            either, the candidate has to answer zeros, provided that the running version does.
         memory: where both of them live.
         offload: reads files and compares answers off the event loop.
 
@@ -46,15 +49,27 @@ async def judge(
     """
     async with AsyncExitStack() as lent:
         new = await lent.enter_async_context(memory.lent(candidate))
-        goldens = await offload(_of_author, candidate.spec, new.metadata)
+        goldens = [*await offload(_of_author, candidate.spec, new.metadata), *recorded]
         usual = None
         if running is not None:
             usual = asking(await lent.enter_async_context(memory.lent(running)))
-        return await prove([*goldens, *recorded], asking(new), usual, offload)
+            goldens = goldens or await _made_up(new.metadata, usual)
+        return await prove(goldens, asking(new), usual, offload)
 
 
 def _of_author(spec: ModelSpec, metadata: ModelMetadata) -> list[Golden]:
     return [load_golden(source, metadata) for source in spec.golden]
+
+
+async def _made_up(metadata: ModelMetadata, running: Ask) -> list[Golden]:
+    """Return zeros as a golden request, if the running version answers them."""
+    zeros = zeros_for(metadata)
+    try:
+        if zeros:
+            await running(zeros)
+    except PeltonError:
+        return []
+    return [Golden("zeros", zeros)] if zeros else []
 
 
 def asking(model: Model) -> Ask:
