@@ -43,6 +43,8 @@ class InferRequest:
         form: a token of whoever made the request: all requests with the same one bring inputs of
             the same names, in the same order, with the same dtypes, shapes and layout. So what was
             found out about one holds for all. None where nothing is known.
+        elements: those of the only input, row-major, as they came and as they lie in memory; None
+            where there are several inputs, or where that is not known.
     """
 
     model: str
@@ -60,6 +62,7 @@ class InferRequest:
     signed: tuple[memoryview, ...] = ()
     given_s: float = 0.0
     form: object = None
+    elements: memoryview | None = None
 
 
 @dataclass(slots=True)
@@ -88,7 +91,8 @@ class InferResponse:
     Attributes:
         model: the name of the model that answered.
         version: the version that answered, as text.
-        outputs: output name -> value: those asked for in the order asked for, else all.
+        outputs: output name -> value: those asked for in the order asked for, else all. Arrays are
+            to be read only: others may be given them too, now or later.
         id: the request's id.
         timing: where the time went.
         digest: in deterministic mode, the SHA-256 of the outputs as `sha256:HEX`; else empty.

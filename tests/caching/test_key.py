@@ -253,6 +253,32 @@ def test_a_remembered_form_makes_no_other_key_of_a_short_question(size, others) 
         assert found == keys.key("t", each)
 
 
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("size", [1, 300, 2000])
+def test_elements_that_came_in_one_piece_make_no_other_key(size, told) -> None:
+    keys = Keys("m", "3", "load 1", told=told)
+    for value in range(3):
+        came = np.full(size, value, "<f4")
+        request = asked()
+        request.inputs, request.elements = {"x": came}, memoryview(came.tobytes())
+        if not value:
+            keys.remember_form(request, request.inputs)
+        found = keys.of_form(request, request.inputs)
+        assert found is not None
+        assert found == keys.key("t", {"x": came})
+        request.elements = None
+        assert found == keys.of_form(request, request.inputs)
+
+
+def test_elements_are_passed_over_where_the_model_takes_others() -> None:
+    keys, request = Keys("m", "3", "load 1", told=False), asked()
+    came = np.arange(4, dtype=">f4")
+    request.inputs, request.elements = {"x": came}, memoryview(came.tobytes())
+    taken = {"x": came.astype("<f4")}
+    keys.remember_form(request, taken)
+    assert keys.of_form(request, taken) == keys.key("t", taken)
+
+
 def test_remembered_forms_are_bounded() -> None:
     keys = Keys("m", "3", "load 1")
     inputs = {"x": np.ones(1)}

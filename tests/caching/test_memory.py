@@ -106,5 +106,5 @@ def test_the_count_of_bytes_is_right_and_within_the_bound_whatever_happens(steps
             put(store, bytes([name]), entry_of({"y": np.zeros(count)}), 2.0)
         else:
             store.get(bytes([name]))
-        places = store._places.values()
+        places = store.places.values()
         assert store.bytes == sum(place[0].size_bytes + 1 for place in places) <= 8 * SIZE

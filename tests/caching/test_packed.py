@@ -41,13 +41,22 @@ def test_it_gives_what_was_packed_whatever_was_packed_before(answers) -> None:
         {"y": np.ones((1, 2), "i4")},
         {"y": np.ones((1, 2), ">f4")},
         {"y": np.ones((1, 2), "f4"), "z": np.ones(1)},
+        {},
     ],
-    ids=["name", "shape", "dtype", "byte order", "one more"],
+    ids=["name", "shape", "dtype", "byte order", "one more", "none"],
 )
 def test_one_that_differs_from_the_one_before_it_is_its_own(other) -> None:
     packing = Packing()
     first = {"y": np.ones((1, 2), "f4")}
     for outputs in (first, other, first):
+        packed = packing.pack(outputs, math.inf)
+        assert packed is not None
+        assert bits(unpacked(packed)) == bits(outputs)
+
+
+def test_the_order_of_outputs_is_kept() -> None:
+    packing, y, z = Packing(), np.zeros(1), np.ones(1)
+    for outputs in ({"y": y, "z": z}, {"z": z, "y": y}, {"z": y, "y": z}):
         packed = packing.pack(outputs, math.inf)
         assert packed is not None
         assert bits(unpacked(packed)) == bits(outputs)
@@ -114,4 +123,4 @@ def test_the_collector_of_cycles_leaves_them_alone() -> None:
         assert store.put(key, packed, packing.size_bytes, 60.0)
     for _ in range(5):  # a tuple is let go once all that it holds was
         gc.collect()
-    assert not any(map(gc.is_tracked, store._places.values()))
+    assert not any(map(gc.is_tracked, store.places.values()))

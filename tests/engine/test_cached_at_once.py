@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Mapping
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from engine.two_versions import X, kept
+from engine.two_versions import X
 from pelton.buffers import BufferPool
+from pelton.caching.making import cache_for
 from pelton.engine import eager
 from pelton.engine.infer import Engine
 from pelton.engine.model import Model
@@ -49,18 +53,21 @@ class Served:
     Attributes:
         quick: the model.
         model: its version.
+        cache: keeps its answers.
+        clock: the time.
         observed: what monitoring heard.
     """
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray] = np.negative) -> None:
         self.quick = Quick(run)
-        clock = FakeClock(1000.0)
-        self.model = Model(METADATA, [FakeInstance()], Serving(), clock, self.quick)
+        self.clock = FakeClock(1000.0)
+        self.model = Model(METADATA, [FakeInstance()], Serving(), self.clock, self.quick)
         for bits in range(20):
             times = self.model._placement.of(2**bits)
             for _ in range(10):
                 times.learn(0.0)
-        self.cache = kept(self.model)
+        told = Serving(cache=True)
+        self.cache = self.model.cache = cache_for(METADATA, told, "", self.clock)
         self.observed: list[object] = []
         self.engine = Engine(Models([self.model]), self.observed.append)
 
@@ -93,8 +100,8 @@ async def test_both_a_miss_and_a_hit_are_answered_within_the_call() -> None:
     assert again.metadata is METADATA
     assert served.quick.runs == 2
     assert [one.batch_rows for one in served.observed] == [1, 0, 1]
-    counts = served.cache.counts
-    assert (counts.hits, counts.misses, counts.stored) == (1, 2, 2)
+    told = served.cache.statistics()
+    assert (told.hits, told.misses, told.stored, told.entries) == (1, 2, 2, 2)
 
 
 async def test_the_same_many_times_at_once_is_run_once() -> None:
@@ -110,6 +117,7 @@ async def test_neither_the_model_nor_a_reader_can_change_what_is_kept() -> None:
     served.ask(request(0))
     first = served.ask(request(1))
     first.outputs.clear()
+    await asyncio.sleep(0)
     buffer += 1
     again = served.ask(request(1))
     assert again.outputs["x"].tolist() == [1]
@@ -128,7 +136,8 @@ async def test_a_failure_counts_and_is_not_kept() -> None:
         served.ask(request(2, deadline_s=0.0))
     served.quick._run = np.negative
     assert [served.ask(request(value)).notes for value in (1, 2)] == [MISS, MISS]
-    assert (served.cache.counts.misses, served.cache.counts.stored) == (4, 2)
+    told = served.cache.statistics()
+    assert (told.misses, told.stored) == (4, 2)
     await served.model.drained()
 
 
@@ -148,6 +157,69 @@ async def test_who_asks_the_same_of_another_one_that_runs_elsewhere_waits_for_it
     assert (await shared).notes == (("x-pelton-cache", "shared"),)
     assert (await waiting).notes == other.notes == MISS
     assert served.quick.runs == 1
+
+
+# -- an answer is kept once it is on its way -----------------------------------------------------
+
+
+async def test_it_is_kept_in_the_next_turn_of_the_loop() -> None:
+    served = Served()
+    served.ask(request(1))
+    assert len(served.cache.memory) == 0
+    await asyncio.sleep(0)
+    assert len(served.cache.memory) == served.cache.counts.stored == 1
+
+
+async def test_of_many_in_one_turn_one_at_most_is_yet_to_be_kept() -> None:
+    served = Served()
+    for value in range(10):
+        served.ask(request(value))
+        assert len(served.cache.memory) == value
+    assert served.cache.statistics().entries == 10
+    await asyncio.sleep(0)
+    assert (served.cache.counts.stored, served.quick.runs) == (10, 10)
+
+
+async def test_its_time_begins_although_nobody_asks() -> None:
+    served = Served()
+    served.ask(request(1))
+    await asyncio.sleep(0)
+    served.clock.advance(Serving().cache_ttl_s)
+    assert served.ask(request(1)).notes == MISS
+
+
+async def test_one_for_which_there_is_no_memory_harms_nobody(monkeypatch, caplog) -> None:
+    served = Served()
+    served.ask(request(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(served.cache._packing, "pack", Mock(side_effect=MemoryError))
+        assert served.ask(request(2)).notes == MISS
+        await asyncio.sleep(0)
+    assert served.cache.statistics().entries == 0
+    assert [served.ask(request(value)).notes for value in (1, 2, 1, 2)] == [MISS, MISS, HIT, HIT]
+    assert not caplog.records
+
+
+async def test_a_version_that_is_let_go_meanwhile_is_gone_after_the_turn() -> None:
+    served = Served()
+    served.ask(request(1))
+    served.model.close()
+    cache = weakref.ref(served.cache)
+    del served
+    await asyncio.sleep(0)
+    gc.collect()
+    assert cache() is None
+
+
+def test_a_loop_may_end_before_that(caplog) -> None:
+    async def asked() -> Served:
+        served = Served()
+        asyncio.get_running_loop().call_soon(served.ask, request(1))
+        await asyncio.sleep(0)
+        return served
+
+    served = asyncio.run(asked())
+    assert (served.cache.statistics().entries, caplog.records) == (1, [])
 
 
 # -- bodies in memory that is used again ---------------------------------------------------------
@@ -170,7 +242,8 @@ async def test_nothing_of_a_body_is_held_once_it_is_answered(count: int) -> None
     told = []
     for value in (1.0, 2.0, 1.0, 2.0, 3.0):
         answer = served.ask(received(pool, count, value))
-        assert pool.in_use_bytes == 0
+        assert pool.in_use_bytes == 0  # and not only once the answer is kept
+        await asyncio.sleep(0)
         told.append((answer.notes, set(answer.outputs["x"].tolist())))
     assert told == [(MISS, {-1}), (MISS, {-2}), (HIT, {-1}), (HIT, {-2}), (MISS, {-3})]
     assert len(pool._idle) == 1, "all of them came in the same memory"
@@ -179,6 +252,7 @@ async def test_nothing_of_a_body_is_held_once_it_is_answered(count: int) -> None
 async def test_an_answer_that_is_the_input_itself_holds_it_no_longer_than_its_reader() -> None:
     served, pool = Served(lambda x: x), BufferPool(1 << 20)
     answer = served.ask(received(pool, 20_000, 1.0))
+    await asyncio.sleep(0)
     assert pool.in_use_bytes > 0, "the answer is a view of it"
     del answer
     assert pool.in_use_bytes == 0

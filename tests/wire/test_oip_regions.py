@@ -97,7 +97,8 @@ def test_a_request_says_whether_its_sender_can_still_write_to_it(again: int) -> 
     memory = Memory(r=bytearray(16))
     placed_one, sent = shared_input("x", "UINT8", [8]), json_input("y", "UINT8", [1], [3])
     for inputs, changeable in (([sent, placed_one], True), ([sent], False)):
-        assert decode({"inputs": inputs}, memory=memory)[0].changeable is changeable
+        request = decode({"inputs": inputs}, memory=memory)[0]
+        assert (request.changeable, request.elements) == (changeable, None)
 
 
 def test_a_boolean_cannot_be_changed_once_it_has_been_checked() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pelton.errors import Code
 from pelton.specs import TensorSpec
+from pelton.tensors import DATATYPES
 from pelton.wire.limits import Limits
 from pelton.wire.oip_message import ReplyPlan, WantedOutput
 from pelton.wire.oip_request import decode_request
@@ -63,6 +64,33 @@ def test_a_request_in_short() -> None:
     assert plan == ReplyPlan((), False, False)
     assert (request.priority, request.deadline_s) == (0, math.inf)
     assert decode(with_x(outputs=[], parameters={}))[1] == ReplyPlan((), False)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64", "UINT8", "FP16"])
+def test_the_elements_of_the_only_input_are_told_as_they_came(datatype: str) -> None:
+    tail = bytes(range(16))
+    count = 16 // (DATATYPES[datatype].wire_bytes or 1)
+    request, _ = decode({"inputs": [binary_input("x", datatype, [count], 16)]}, tail)
+    assert request.elements is not None
+    assert bytes(request.elements) == tail == request.inputs["x"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tail"),
+    [
+        ([], b""),
+        ([X], b""),
+        ([binary_input("x", "FP32", [0], 0)], b""),
+        ([binary_input("x", "BOOL", [1], 1)], b"\x01"),
+        ([binary_input("x", "BF16", [1], 2)], b"\x01\x02"),
+        ([binary_input("x", "BYTES", [1], 5)], b"\x01\x00\x00\x00a"),
+        ([X, binary_input("b", "UINT8", [1], 1)], b"a"),
+        ([binary_input("a", "UINT8", [1], 1), binary_input("b", "UINT8", [1], 1)], b"ab"),
+    ],
+    ids=["none", "JSON", "empty", "BOOL", "BF16", "BYTES", "beside JSON", "two"],
+)
+def test_those_of_others_are_not(inputs: list[object], tail: bytes) -> None:
+    assert decode({"inputs": inputs}, tail)[0].elements is None
 
 
 def test_a_body_without_a_header_length_is_all_json() -> None:

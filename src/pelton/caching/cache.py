@@ -128,15 +128,18 @@ class ResultCache:
         """
         self.counts = Counts()
         self.memory = memory
+        self._places = memory.places
         self._metadata = metadata
         self._keys = Keys(metadata.name, metadata.version, identity, told=far is not None)
         self._ttl_s = ttl_s
         self._clock = clock
         self._timeout_s = timeout_s
         self._far = far
+        self._is_near = far is None
         self._in_flight: InFlight[Found] = InFlight(clock)
         self._led = self._in_flight.led
         self._packing = Packing()
+        self._unkept: tuple[bytes, Mapping[str, Value]] | None = None
 
     async def answer(
         self,
@@ -189,6 +192,8 @@ class ResultCache:
             Where it is not, whether it is to be computed at once, since there is nobody to wait
             for: no other one who computes it, and no far store.
         """
+        if self._unkept is not None:
+            self._settle()
         key = None if parameters else self._keys.of_form(request, inputs)
         if key is None:
             if weight_bytes(inputs) > ON_LOOP_BYTES:
@@ -198,11 +203,10 @@ class ResultCache:
             key = self._keys.key(request.tenant, inputs, request.outputs, parameters)
             if key is None:
                 return None, None, False
-        kept = self.memory.get(key)
-        if kept is None:
-            return key, None, self._far is None and key not in self._led
-        self.counts.hits += 1
-        return key, self._reply(kept, request), False
+        if key in self._places and (kept := self.memory.get(key)) is not None:
+            self.counts.hits += 1
+            return key, self._reply(kept, request), False
+        return key, None, self._is_near and key not in self._led
 
     def lead(self, key: bytes) -> Leading[Found]:
         """Have others who ask the same wait, for as long as the answer is computed.
@@ -213,21 +217,41 @@ class ResultCache:
         return self._in_flight.leading(key)
 
     def keep(self, key: bytes, response: InferResponse) -> None:
-        """Keep an answer in memory for which nobody waits."""
-        if not response.digest:
-            packing, memory = self._packing, self.memory
-            packed = packing.pack(response.outputs, memory.largest_bytes)
-            if packed is not None:
-                self.counts.stored += memory.put(key, packed, packing.size_bytes, self._ttl_s)
-                return
-        self.keep_for_all(key, response)
+        """Keep an answer in memory for which nobody waits, once it is on its way.
+
+        That is in the next turn of the event loop, or before anything else is looked for; so its
+        reader need not wait for the copy, nor for what has to make room. Until then nobody may
+        write to its arrays.
+        """
+        if response.digest:
+            self.keep_for_all(key, response)
+            return
+        self._unkept = key, response.outputs.copy()
+        asyncio.get_running_loop().call_soon(self._settle)
 
     def keep_for_all(self, key: bytes, response: InferResponse) -> Found:
         """Keep an answer in memory, and return it as it is given to those who wait for it."""
-        entry = self._entry_for(key, response)
+        entry = self._entry_for(key, response.outputs, response.digest)
         if entry is not None:
             self._keep(key, entry, self._ttl_s)
         return Found(response, entry)
+
+    def _settle(self) -> None:
+        """Keep the answer that was to be kept, unless that was done meanwhile."""
+        unkept = self._unkept
+        if unkept is None:
+            return
+        self._unkept = None
+        key, outputs = unkept
+        packing, memory = self._packing, self.memory
+        try:
+            packed = packing.pack(outputs, memory.largest_bytes)
+            if packed is not None:
+                self.counts.stored += memory.put(key, packed, packing.size_bytes, self._ttl_s)
+            elif (entry := self._entry_for(key, outputs, "")) is not None:
+                self._keep(key, entry, self._ttl_s)
+        except MemoryError:  # whose answer it was has it, and who asks now has no part in it
+            pass
 
     async def _answer_anew(
         self, key: bytes, request: InferRequest, compute: Compute
@@ -262,13 +286,14 @@ class ResultCache:
                 return Found(None, entry)
         self.counts.misses += 1
         response = await compute()
-        found = self._entry_for(key, response)
+        found = self._entry_for(key, response.outputs, response.digest)
         if found is not None and self._keep(key, found, self._ttl_s) and self._far is not None:
             self._far.put(key, found, self._ttl_s)
         return Found(response, found)
 
     def statistics(self) -> CacheStatistics:
         """Return what it does and did."""
+        self._settle()
         memory = self.memory
         return CacheStatistics(
             **asdict(self.counts),
@@ -283,11 +308,10 @@ class ResultCache:
         self.counts.stored += kept
         return kept
 
-    def _entry_for(self, key: bytes, response: InferResponse) -> Entry | None:
+    def _entry_for(self, key: bytes, outputs: Mapping[str, Value], digest: str) -> Entry | None:
         """Return an answer as it can be kept, or at least be given to those who wait for it."""
-        answer = (response.outputs, response.digest)
         try:
-            return entry_of(*answer, self.memory.largest_bytes)
+            return entry_of(outputs, digest, self.memory.largest_bytes)
         except TooLarge:
             self.counts.too_large += 1
         except NotPlain:
@@ -295,7 +319,7 @@ class ResultCache:
         if not self._in_flight.anyone_waits(key):
             return None
         try:
-            return entry_of(*answer)
+            return entry_of(outputs, digest)
         except NotPlain:
             return None
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -61,10 +62,13 @@ class _Form(NamedTuple):
     Attributes:
         begin: what is hashed first; empty where the question is its own key.
         heads: what comes before the elements of each input.
+        sole: all that comes before the elements of the only input, where the model takes these as
+            they came; else None.
     """
 
     begin: bytes
     heads: tuple[bytes, ...]
+    sole: bytes | None
 
 
 class Keys:
@@ -97,10 +101,13 @@ class Keys:
         form = self._forms.get((request.form, request.tenant, request.outputs))
         if form is None:
             return None
-        begin, heads = form
-        question = begin
-        for at, value in enumerate(inputs.values()):
-            question += heads[at] + value.tobytes()  # which is quicker than a view of so little
+        begin, heads, sole = form
+        if sole is not None and (elements := request.elements) is not None:
+            question = sole + elements
+        else:
+            question = begin
+            for before, value in zip(heads, inputs.values(), strict=True):
+                question += before + value.tobytes()  # quicker than a view of so little
         return hashlib.sha256(question).digest() if begin else question
 
     def remember_form(self, request: InferRequest, inputs: Mapping[str, Value]) -> None:
@@ -127,7 +134,10 @@ class Keys:
             if len(self._forms) >= REMEMBERED_FORMS:
                 self._forms.clear()
             short = self._is_short(sum(map(len, heads)) + weight_bytes(inputs))
-            known = _Form(b"" if short else self._begin, tuple(heads))
+            begin = b"" if short else self._begin
+            as_they_came = all(map(operator.is_, inputs.values(), request.inputs.values()))
+            is_sole = len(heads) == 1 and as_they_came
+            known = _Form(begin, tuple(heads), begin + heads[0] if is_sole else None)
             self._forms[request.form, request.tenant, request.outputs] = known
 
     def key(

@@ -24,6 +24,7 @@ class MemoryStore:
     Attributes:
         bytes: what the answers take now, keys and the tables included.
         largest_bytes: what an answer may take.
+        places: what is kept, by key, also where its time is over; to be read only.
         evicted: answers that had to make room so far.
         expired: answers whose time was over when they were asked for.
     """
@@ -43,23 +44,23 @@ class MemoryStore:
         self._clock = clock
         # Each with its size and when it expires; in the order of use: the first goes first. To
         # find the first, a plain dict would look through all places that were left before it.
-        self._places: OrderedDict[bytes, tuple[Kept, int, float]] = OrderedDict()
+        self.places: OrderedDict[bytes, tuple[Kept, int, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def get(self, key: bytes) -> Kept | None:
         """Return what is kept under a key, or None."""
-        place = self._places.get(key)
+        place = self.places.get(key)
         if place is None:
             return None
         kept, size_bytes, expires_s = place
         if expires_s <= self._clock():
-            del self._places[key]
+            del self.places[key]
             self.bytes -= size_bytes
             self.expired += 1
             return None
-        self._places.move_to_end(key)
+        self.places.move_to_end(key)
         return kept
 
     def put(self, key: bytes, kept: Kept, size_bytes: int, ttl_s: float) -> bool:
@@ -74,7 +75,7 @@ class MemoryStore:
         Returns:
             Whether it is kept; one that takes more than `largest_bytes` is not.
         """
-        places = self._places
+        places = self.places
         before = places.pop(key, None)
         if before is not None:
             self.bytes -= before[1]
@@ -82,14 +83,14 @@ class MemoryStore:
         if size_bytes > self.largest_bytes:
             return False
         places[key] = kept, size_bytes, self._clock() + ttl_s
-        self.bytes += size_bytes
-        while self.bytes > self._max_bytes:
-            _, (_, freed_bytes, _) = places.popitem(last=False)
-            self.bytes -= freed_bytes
+        taken_bytes = self.bytes + size_bytes
+        while taken_bytes > self._max_bytes:
+            taken_bytes -= places.popitem(last=False)[1][1]
             self.evicted += 1
+        self.bytes = taken_bytes
         return True
 
     def clear(self) -> None:
         """Forget everything."""
-        self._places.clear()
+        self.places.clear()
         self.bytes = 0

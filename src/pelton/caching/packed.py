@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from pelton.caching.entry import ARRAY_BYTES, ENTRY_BYTES, VALUE_BYTES
 from pelton.messages import Value
@@ -36,7 +37,8 @@ class Packing:
 
     def __init__(self) -> None:
         self.size_bytes = 0
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[Row, ...] = ()  # of that one
+        self._names: tuple[str, ...] | None = None
 
     def pack(self, outputs: Mapping[str, Value], limit_bytes: float) -> Packed | None:
         """Return a copy of an answer, packed.
@@ -48,30 +50,28 @@ class Packing:
         Returns:
             The answer; None where it would take more, or an output is no array of numbers.
         """
-        rows = self._rows
-        if len(outputs) != len(rows) or not rows:
+        if tuple(outputs) != self._names:
             return self._pack_others(outputs, limit_bytes)
-        contents = []
-        for at, (name, value) in enumerate(outputs.items()):
-            known, dtype, shape = rows[at]
-            if type(value) is not np.ndarray or value.dtype != dtype:
+        contents: tuple[bytes, ...] = ()
+        for name, dtype, shape in self._rows:
+            value = outputs[name]
+            if type(value) is not ndarray or value.dtype != dtype or value.shape != shape:
                 return self._pack_others(outputs, limit_bytes)
-            if value.shape != shape or name != known:
-                return self._pack_others(outputs, limit_bytes)
-            contents.append(value.tobytes())
-        return rows, tuple(contents)
+            contents += (value.tobytes(),)
+        return self._rows, contents
 
     def _pack_others(self, outputs: Mapping[str, Value], limit_bytes: float) -> Packed | None:
         """Pack an answer that is not like the one before it."""
-        self._rows = ()
+        self._names = None
         size_bytes = ENTRY_BYTES
         for value in outputs.values():
-            if type(value) is not np.ndarray or value.dtype.kind not in _KINDS:
+            if type(value) is not ndarray or value.dtype.kind not in _KINDS:
                 return None
             size_bytes += VALUE_BYTES + ARRAY_BYTES + value.nbytes
         if size_bytes > limit_bytes:
             return None
         self._rows = tuple((name, value.dtype, value.shape) for name, value in outputs.items())
+        self._names = tuple(outputs)
         self.size_bytes = size_bytes
         return self._rows, tuple(value.tobytes() for value in outputs.values())
 

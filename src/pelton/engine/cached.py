@@ -8,9 +8,7 @@ from pelton.caching.cache import How, ResultCache
 from pelton.engine.model import Checked, Model
 from pelton.engine.reply import reply
 from pelton.messages import InferRequest, InferResponse, Parameter
-from pelton.routing.choice import Choice
 from pelton.routing.policy import Route, Split
-from pelton.routing.table import Table
 from pelton.routing.unit import PARAMETER
 
 HEADER = "x-pelton-cache"
@@ -23,22 +21,19 @@ Asked = tuple[Checked, Mapping[str, Parameter]]
 """What is asked: inputs that fit the model, and the parameters that may change the answer."""
 
 
-def asked_of(request: InferRequest, model: Model, table: Table, choice: Choice) -> Asked:
-    """Return what a request asks of a version.
+def asked_parameters(request: InferRequest, route: Route | None) -> Mapping[str, Parameter]:
+    """Return the parameters of a request that may change its answer.
+
+    What only says whom it is for is left out, else every caller had answers of its own.
 
     Args:
-        request: the request; nobody but the server can write to its inputs.
-        model: the version that was chosen.
-        table: by which it was chosen.
-        choice: what was chosen.
-
-    Raises:
-        InvalidRequest: the inputs do not fit the model.
+        request: the request.
+        route: by which it came, if that was set.
     """
-    parameters = request.parameters
-    if parameters:
-        parameters = _without_keys(parameters, table.routes.get(choice.route))
-    return model.checked(request), parameters
+    keys = {PARAMETER}
+    if route is not None and isinstance(route.policy, Split) and route.policy.sticky is not None:
+        keys.add(route.policy.sticky)
+    return {name: value for name, value in request.parameters.items() if name not in keys}
 
 
 def answer_at_once(
@@ -50,7 +45,8 @@ def answer_at_once(
         request: the request.
         model: the version that was chosen.
         cache: its cache.
-        asked: what `asked_of` returned.
+        asked: inputs that fit the model, and the parameters that may change the answer; nobody but
+            the server can write to the inputs.
 
     Returns:
         What `answer_cached` returns; None where there is something to wait for.
@@ -119,13 +115,3 @@ async def _answer_after_waiting(
     response, how = await cache.answer(request, checked[0], parameters, compute)
     response.notes = _NOTES[how]
     return response, rows
-
-
-def _without_keys(
-    parameters: Mapping[str, Parameter], route: Route | None
-) -> Mapping[str, Parameter]:
-    """Leave out what only says whom a request is for, else every caller had answers of its own."""
-    keys = {PARAMETER}
-    if route is not None and isinstance(route.policy, Split) and route.policy.sticky is not None:
-        keys.add(route.policy.sticky)
-    return {name: value for name, value in parameters.items() if name not in keys}

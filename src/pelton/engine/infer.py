@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from pelton.engine.cached import answer_at_once, answer_cached, asked_of
+from pelton.engine.cached import answer_at_once, answer_cached, asked_parameters
 from pelton.engine.lending import Lease, Lender, lent_as
 from pelton.engine.model import Model
 from pelton.engine.models import Models
@@ -13,7 +13,7 @@ from pelton.engine.reply import reply
 from pelton.engine.stand_in import HEADER as STAND_IN_HEADER
 from pelton.engine.stand_in import stand_in
 from pelton.errors import Code, InvalidRequest, PeltonError, Unavailable
-from pelton.messages import InferRequest, InferResponse, Observe, Observed, Timing
+from pelton.messages import InferRequest, InferResponse, Observe, Observed, Parameter, Timing
 from pelton.routing.choice import HEADER, Choice, told
 from pelton.specs import ModelMetadata
 
@@ -93,7 +93,7 @@ class Engine:
                     (outputs, rows, _), timing = await model.answer(request, checked)
                 response = reply(request, model, outputs, timing)
             else:
-                asked = asked_of(request, model, self.models.table, choice)
+                asked = model.checked(request), request.parameters and self._asked(request, choice)
                 found = answer_at_once(request, model, model.cache, asked)
                 response, rows = found or await answer_cached(request, model, model.cache, asked)
         except PeltonError as error:
@@ -150,6 +150,9 @@ class Engine:
         self._observe(Observed(model.name, code, Timing(), 0, model.version))
         if model.watch is not None and not request.signed:
             model.watch(request, code, None, None)
+
+    def _asked(self, request: InferRequest, choice: Choice) -> Mapping[str, Parameter]:
+        return asked_parameters(request, self.models.table.routes.get(choice.route))
 
     async def _other(
         self,

@@ -49,6 +49,7 @@ class _Header:
     Attributes:
         limits: by which it was checked.
         changeable: whether an input lies in memory of the client's own.
+        is_one_piece: whether the binary part is the only input, as it lies in memory.
         fits: the model that it was compared with last, and fits.
     """
 
@@ -63,6 +64,7 @@ class _Header:
     plan: ReplyPlan
     limits: Limits
     changeable: bool
+    is_one_piece: bool
     fits: ModelMetadata | None = None
 
 
@@ -113,8 +115,8 @@ def decode_request(
         arrived_s + header.timeout_s,
         header.priority,
     )
-    request.changeable = header.changeable
-    request.form = header if remembered else None
+    request.changeable, request.form = header.changeable, header if remembered else None
+    request.elements = tail if header.is_one_piece else None
     return request, header.plan if regions is None else _with_writers(header.plan, regions)
 
 
@@ -166,6 +168,7 @@ def _read_header(
         plan=ReplyPlan(outputs, binary, timing),
         limits=limits,
         changeable=any(entry.place is not None for entry in inputs),
+        is_one_piece=len(inputs) == 1 and inputs[0].size > 0 and inputs[0].row.as_it_lies,
     )
 
 
