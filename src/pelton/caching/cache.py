@@ -140,6 +140,7 @@ class ResultCache:
         self._led = self._in_flight.led
         self._packing = Packing()
         self._unkept: tuple[bytes, Mapping[str, Value]] | None = None
+        self._settles_soon = False
 
     async def answer(
         self,
@@ -227,7 +228,9 @@ class ResultCache:
             self.keep_for_all(key, response)
             return
         self._unkept = key, response.outputs.copy()
-        asyncio.get_running_loop().call_soon(self._settle)
+        if not self._settles_soon:
+            self._settles_soon = True
+            asyncio.get_running_loop().call_soon(self._settle_in_turn)
 
     def keep_for_all(self, key: bytes, response: InferResponse) -> Found:
         """Keep an answer in memory, and return it as it is given to those who wait for it."""
@@ -235,6 +238,10 @@ class ResultCache:
         if entry is not None:
             self._keep(key, entry, self._ttl_s)
         return Found(response, entry)
+
+    def _settle_in_turn(self) -> None:
+        self._settles_soon = False
+        self._settle()
 
     def _settle(self) -> None:
         """Keep the answer that was to be kept, unless that was done meanwhile."""
