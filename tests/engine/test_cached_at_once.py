@@ -180,6 +180,16 @@ async def test_of_many_in_one_turn_one_at_most_is_yet_to_be_kept() -> None:
     assert (served.cache.counts.stored, served.quick.runs) == (10, 10)
 
 
+async def test_it_is_kept_before_a_run_that_the_cache_is_not_asked_about() -> None:
+    """Models may not write to what they have answered, yet one may well do so."""
+    served = Served()
+    served.ask(request(1))
+    beside = request(2)
+    beside.changeable = True
+    assert served.ask(beside).notes == ()
+    assert len(served.cache.memory) == served.cache.counts.stored == 1
+
+
 async def test_its_time_begins_although_nobody_asks() -> None:
     served = Served()
     served.ask(request(1))

@@ -194,7 +194,7 @@ class ResultCache:
             for: no other one who computes it, and no far store.
         """
         if self._unkept is not None:
-            self._settle()
+            self.settle()
         key = None if parameters else self._keys.of_form(request, inputs)
         if key is None:
             if weight_bytes(inputs) > ON_LOOP_BYTES:
@@ -241,10 +241,10 @@ class ResultCache:
 
     def _settle_in_turn(self) -> None:
         self._settles_soon = False
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
-        """Keep the answer that was to be kept, unless that was done meanwhile."""
+    def settle(self) -> None:
+        """Keep the answer that is still to be kept, if there is one."""
         unkept = self._unkept
         if unkept is None:
             return
@@ -300,7 +300,7 @@ class ResultCache:
 
     def statistics(self) -> CacheStatistics:
         """Return what it does and did."""
-        self._settle()
+        self.settle()
         memory = self.memory
         return CacheStatistics(
             **asdict(self.counts),

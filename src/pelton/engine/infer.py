@@ -60,10 +60,7 @@ class Engine:
         self._all_done = asyncio.Event()
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Answer one request.
-
-        Returns:
-            The wanted outputs of the model version that answered.
+        """Answer one request with the wanted outputs of the version that is chosen for it.
 
         Raises:
             NotFound: no such model, version or label.
@@ -85,7 +82,9 @@ class Engine:
                 self._chosen(request, choice)
             if request.signed:
                 response, rows = await _answer_signed(request, model), 0
-            elif model.cache is None or request.changeable:
+            elif (cache := model.cache) is None or request.changeable:
+                if cache is not None:
+                    cache.settle()  # before a run of which it is not told
                 checked = model.checked(request)
                 if model.is_quick(checked):
                     outputs, rows, timing = model.answer_at_once(request, checked)
@@ -94,8 +93,8 @@ class Engine:
                 response = reply(request, model, outputs, timing)
             else:
                 asked = model.checked(request), request.parameters and self._asked(request, choice)
-                found = answer_at_once(request, model, model.cache, asked)
-                response, rows = found or await answer_cached(request, model, model.cache, asked)
+                found = answer_at_once(request, model, cache, asked)
+                response, rows = found or await answer_cached(request, model, cache, asked)
         except PeltonError as error:
             self._failed(request, model, error.code)
             if model is None or (other := await self._other(request, model, choice, error)) is None:
