@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Executable, select
 
-from pelton.state.inserting import insert
+from pelton.state.inserting import insert, insert_for
 from pelton.state.tables import generations
 
 
@@ -16,15 +17,16 @@ def bump(connection: Connection, subject: str) -> int:
     Whoever counts holds the subject until the end of the transaction, so changes of one subject
     follow each other, and whoever sees a number sees the change.
     """
-    counted = (
-        insert(connection, generations)
-        .values(subject=subject, number=1)
-        .on_conflict_do_update(
-            index_elements=[generations.c.subject], set_={"number": generations.c.number + 1}
-        )
-        .returning(generations.c.number)
-    )
-    return int(connection.execute(counted).scalar_one())
+    first = {"subject": subject, "number": 1}
+    return int(connection.execute(_counting(connection.dialect.name), first).scalar_one())
+
+
+@functools.cache
+def _counting(dialect: str) -> Executable:
+    one_more = {"number": generations.c.number + 1}
+    row = insert_for(dialect, generations)
+    row = row.on_conflict_do_update(index_elements=[generations.c.subject], set_=one_more)
+    return row.returning(generations.c.number)
 
 
 def hold(connection: Connection, subjects: Collection[str]) -> None:

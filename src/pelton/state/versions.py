@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, case, func, insert, select, update
 
 from pelton.errors import Conflict, NotFound
 from pelton.records import Change, PublishedVersion, Swap, VersionState
 from pelton.state import generations
 from pelton.state.audit import Audit
 from pelton.state.database import Database
-from pelton.state.inserting import insert, insert_new
+from pelton.state.inserting import insert_for, insert_new
 from pelton.state.tables import swaps, version_numbers, versions
 
 _SUBJECT = "versions"
+
+_ONE = select(versions).where(
+    versions.c.model == bindparam("of_model"), versions.c.version == bindparam("of_number")
+)
+
+_SWAP = insert(swaps)
 
 
 class VersionStore:
@@ -35,19 +42,10 @@ class VersionStore:
         Raises:
             Unavailable: the database is busy, away or full.
         """
-        last = version_numbers.c.last
 
         def work(connection: Connection) -> int:
-            promised = (
-                insert(connection, version_numbers)
-                .values(model=model, last=above + 1)
-                .on_conflict_do_update(
-                    index_elements=[version_numbers.c.model],
-                    set_={"last": case((last < above, above), else_=last) + 1},
-                )
-                .returning(last)
-            )
-            return int(connection.execute(promised).scalar_one())
+            promised = _promising(connection.dialect.name)
+            return int(connection.execute(promised, _number(model, above + 1)).scalar_one())
 
         return self._database.write(work)
 
@@ -58,12 +56,9 @@ class VersionStore:
             Conflict: the model has or had this version already.
             Unavailable: the database is busy, away or full.
         """
-        query = select(versions.c.version).where(
-            versions.c.model == model, versions.c.version == number
-        )
 
         def work(connection: Connection) -> None:
-            if connection.execute(query).one_or_none() is not None:
+            if connection.execute(_ONE, _key(model, number)).one_or_none() is not None:
                 raise _used(model, number)
             _use_number(connection, model, number)
 
@@ -96,7 +91,7 @@ class VersionStore:
         def work(connection: Connection) -> None:
             generations.bump(connection, _SUBJECT)
             _insert_version(connection, version)
-            connection.execute(insert(connection, swaps).values(asdict(swap)))
+            connection.execute(_SWAP, asdict(swap))
             self._audit.within(connection, swap_change)
 
         self._audit.along(change, work)
@@ -142,8 +137,8 @@ class VersionStore:
         Raises:
             Unavailable: the database is busy or away.
         """
-        query = select(versions).where(versions.c.model == model, versions.c.version == version)
-        row = self._database.read(lambda c: c.execute(query).one_or_none())
+        key = _key(model, version)
+        row = self._database.read(lambda c: c.execute(_ONE, key).one_or_none())
         return None if row is None else _version(row)
 
     def add_swap(self, swap: Swap, change: Change) -> None:
@@ -155,7 +150,7 @@ class VersionStore:
 
         def work(connection: Connection) -> None:
             generations.bump(connection, _SUBJECT)
-            connection.execute(insert(connection, swaps).values(asdict(swap)))
+            connection.execute(_SWAP, asdict(swap))
 
         self._audit.along(change, work)
 
@@ -215,14 +210,34 @@ def _used(model: str, number: int) -> Conflict:
 
 def _use_number(connection: Connection, model: str, version: int) -> None:
     """See to it that the number is never promised to anybody."""
-    last = version_numbers.c.last
-    used = insert(connection, version_numbers).values(model=model, last=version)
-    connection.execute(
-        used.on_conflict_do_update(
-            index_elements=[version_numbers.c.model],
-            set_={"last": case((last < version, version), else_=last)},
-        )
+    connection.execute(_using(connection.dialect.name), _number(model, version))
+
+
+@functools.cache
+def _using(dialect: str) -> Executable:
+    """Keep the larger of two numbers: the last that was promised, and the one that is given."""
+    row, last = insert_for(dialect, version_numbers), version_numbers.c.last
+    larger = case((last < row.excluded.last, row.excluded.last), else_=last)
+    return row.on_conflict_do_update(
+        index_elements=[version_numbers.c.model], set_={"last": larger}
     )
+
+
+@functools.cache
+def _promising(dialect: str) -> Executable:
+    """Promise the number that is given, or else the one after the last that was promised."""
+    row, last = insert_for(dialect, version_numbers), version_numbers.c.last
+    larger = case((last < row.excluded.last, row.excluded.last), else_=last + 1)
+    row = row.on_conflict_do_update(index_elements=[version_numbers.c.model], set_={"last": larger})
+    return row.returning(last)
+
+
+def _number(model: str, number: int) -> dict[str, Any]:
+    return {"model": model, "last": number}
+
+
+def _key(model: str, version: int) -> dict[str, Any]:
+    return {"of_model": model, "of_number": version}
 
 
 def _version(row: Row[Any]) -> PublishedVersion:
