@@ -27,7 +27,7 @@ from pelton.lifecycle.version import Source, Version
 from pelton.lifecycle.version_records import VersionRecords
 from pelton.messages import InferRequest
 from pelton.records import Swap
-from pelton.repository.publishing import Publisher, Staged
+from pelton.repository.publishing import Publisher
 from pelton.repository.scan import FoundModel
 from pelton.routing.policy import Latest
 
@@ -159,16 +159,12 @@ class ModelSteps:
         if staged is None:
             await self._tools.offload(self._tools.records.switched, swap)
         else:
-            found = await self._tools.offload(self._put_in_place, staged, swap)
-            self._shelf.found = found or self._shelf.found
+            await self._tools.offload(self._tools.records.put_in_place, staged, swap)
+            with contextlib.suppress(PeltonError):
+                found = await self._tools.offload(self._tools.survey, swap.model)
+                self._shelf.found = found or self._shelf.found
         self._shelf.switched(swap)
         switched.after.numbers = switched.numbers
-
-    def _put_in_place(self, staged: Staged, swap: Swap) -> FoundModel | None:
-        self._tools.records.put_in_place(staged, swap)
-        with contextlib.suppress(PeltonError):
-            return self._tools.survey(swap.model)
-        return None
 
     # -- the switch ------------------------------------------------------------------------------
 
