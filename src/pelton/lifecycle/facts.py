@@ -26,6 +26,8 @@ FAILURES = frozenset({Code.MODEL_FAILED, Code.INTERNAL, Code.UNAVAILABLE})
 """Errors that count against a version. What is wrong with the request itself does not, or anybody
 who may send requests could have a good version taken back. Expired requests: see `Probation`."""
 
+EXPIRED = Code.DEADLINE_EXCEEDED
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -93,7 +95,8 @@ class RecentFacts:
         deaths = sum(at >= since for at in self._deaths)
         if not facts:
             return Baseline(deaths=deaths)
-        failed = sum(fact.error in FAILURES or expired(fact) for fact in facts)
+        errors = [fact.error for fact in facts if fact.error is not None]
+        failed = sum(error in FAILURES or error is EXPIRED for error in errors)
         answered_s = [fact.latency_s for fact in facts if fact.error is None]
         median_s = p95_s = None
         if len(answered_s) >= LEAST_LATENCIES:
@@ -102,7 +105,7 @@ class RecentFacts:
         return Baseline(
             requests=len(facts),
             failed_share=failed / len(facts),
-            nonfinite=sum(fact.nonfinite for fact in facts),
+            nonfinite=[fact.nonfinite for fact in facts].count(True),
             deaths=deaths,
             median_s=median_s,
             p95_s=p95_s,
@@ -111,7 +114,7 @@ class RecentFacts:
 
 def expired(fact: Fact) -> bool:
     """Tell whether a request's time was over before it was answered."""
-    return fact.error is Code.DEADLINE_EXCEEDED
+    return fact.error is EXPIRED
 
 
 def any_nonfinite(outputs: Mapping[str, Value]) -> bool:

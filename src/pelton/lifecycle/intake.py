@@ -119,14 +119,13 @@ class Intake:
         try:
             progress(Gate.RECEIVE)
             with at_gate(Gate.RECEIVE):
-                if upload.version is not None:
-                    await self._offload(self._records.check_unused, name, upload.version)
-                incoming = await self._offload(self._open, opened)
+                incoming = await self._offload(self._open, name, upload, opened)
                 received = await self._received(incoming, chunks, upload.digest)
             progress(Gate.CHECK)
             with at_gate(Gate.CHECK):
                 number = await self._number(name, upload, above)
-                spec = await self._offload(self._stage, received, name, number, upload, staged)
+                await self._offload(self._stage, received, name, number, upload, staged)
+                spec = await self._offload(self._checked, staged[0], upload.device)
         except BaseException as error:
             if staged:
                 await self._drop(staged[0], actor, error)
@@ -138,16 +137,20 @@ class Intake:
 
     # What these make goes into a list, to be cleared away where the caller was cancelled meanwhile.
 
-    def _open(self, opened: list[Incoming]) -> Incoming:
+    def _open(self, name: str, upload: UploadRequest, opened: list[Incoming]) -> Incoming:
+        if upload.version is not None:
+            self._records.check_unused(name, upload.version)
         opened.append(self._publisher.receive(self._max_bytes))
         return opened[0]
 
     def _stage(
         self, received: Upload, name: str, number: int, upload: UploadRequest, staged: list[Staged]
-    ) -> ModelSpec:
+    ) -> None:
         self._publisher.check_free(name, number)
         staged.append(self._publisher.stage(received, name, number, upload.file_name))
-        return _checked(self._spec_of(staged[0]), staged[0], upload.device)
+
+    def _checked(self, staged: Staged, device: str) -> ModelSpec:
+        return _checked(self._spec_of(staged), staged, device)
 
     async def _number(self, name: str, upload: UploadRequest, above: int) -> int:
         """Return the upload's number; one that is counted up to may be wanted by another upload."""
@@ -165,8 +168,7 @@ class Intake:
             if len(gathered) >= WRITE_BYTES:
                 await self._offload(incoming.write, bytes(gathered))
                 gathered.clear()
-        await self._offload(incoming.write, bytes(gathered))
-        return await self._offload(incoming.finish, digest)
+        return await self._offload(_finish, incoming, bytes(gathered), digest)
 
     async def _drop(self, staged: Staged, actor: str, error: BaseException) -> None:
         if isinstance(error, PeltonError):
@@ -189,6 +191,11 @@ class Intake:
                 staged.version,
                 error.message,
             )
+
+
+def _finish(incoming: Incoming, rest: bytes, digest: str) -> Upload:
+    incoming.write(rest)
+    return incoming.finish(digest)
 
 
 def _checked(spec: ModelSpec, staged: Staged, device: str) -> ModelSpec:

@@ -142,6 +142,7 @@ class ControlProtocol(HttpToolsProtocol):
             await send(message)
 
         try:
+            await asyncio.sleep(0)  # requests to models that have come meanwhile go first
             await self._application(scope, receive, told)
         finally:
             if charge is not None:

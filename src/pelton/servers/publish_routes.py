@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -84,6 +85,7 @@ def _add_publishing(routes: APIRouter, control: ModelControl) -> None:
     async def publish(request: Request, model: str) -> Response:
         upload, progress = _announced(request)
         control.check_may_publish(model, upload.version)
+        await asyncio.sleep(0)  # requests to models that have come meanwhile go first
 
         async def run(
             chunks: AsyncIterator[bytes], progress: Callable[[str], None]
