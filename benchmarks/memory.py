@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 STEP_S = 0.5
 
@@ -48,16 +50,13 @@ class Watch:
 
 
 def resident_bytes(pid: int) -> tuple[int, int]:
-    """Return the resident bytes of a process, and those of its descendants together."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,rss="], stdout=subprocess.PIPE, text=True, check=True
-    )
-    rows = [[int(cell) for cell in line.split()] for line in listed.stdout.splitlines()]
-    own = {row[0]: row[2] * 1024 for row in rows}
-    below, family = 0, {pid}
-    while True:
-        children = {row[0] for row in rows if row[1] in family} - family
-        if not children:
-            return own.get(pid, 0), below
-        below += sum(own[child] for child in children)
-        family |= children
+    """Return the resident bytes of a process, and those of its descendants together.
+
+    No program is started for it, such as `ps`: that takes milliseconds of a core, which those who
+    are being measured at that moment would notice.
+    """
+    process, below = psutil.Process(pid), 0
+    for descendant in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            below += descendant.memory_info().rss
+    return process.memory_info().rss, below

@@ -284,6 +284,7 @@ class TestVersions:
         state.versions.add(VERSION, change())  # 3, which was skipped
         assert state.versions.next_version("digits") == 9
         assert state.versions.next_version("digits", above=4) == 10
+        assert state.versions.next_version("digits", above=10) == 11
         assert state.versions.next_version("digits", above=20) == 21
 
     def test_a_number_that_is_taken_is_promised_to_nobody(self, state: State) -> None:
