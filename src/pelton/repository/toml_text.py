@@ -7,6 +7,7 @@ that they can never be written again. So one cheap look beforehand counts what l
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -24,6 +25,10 @@ MAX_DEPTH = 16
 
 MAX_WORD = 128
 """Longest name without quotes, number or date."""
+
+KEPT = 8
+"""So many texts are not parsed again: a publish reads its model's twice, while requests wait for
+the interpreter. Nobody changes what they hold."""
 
 _WHOLE = range(-(2**63), 2**64)
 """Whole numbers that any datatype can hold."""
@@ -54,7 +59,11 @@ def read_toml(path: Path, told: str) -> Mapping[str, Any]:
     Raises:
         LoadFailed: it cannot be read, is no TOML, or is too large or too deep.
     """
-    text = read_text(path, told, MAX_CONFIG_BYTES)
+    return _parsed(read_text(path, told, MAX_CONFIG_BYTES), told)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _parsed(text: str, told: str) -> Mapping[str, Any]:
     _check_bounds(text, told)
     try:
         table = tomllib.loads(text)
