@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import time
 
 from framing import Framing, Reply
 
@@ -19,6 +20,7 @@ class Connection:
         due_ns: when the request under way was due.
         body: of the newest answer.
         ended: whether that was the last one: the server closes the connection behind it.
+        idle_since_ns: when it was opened, or its newest answer was whole.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Connection:
         self.due_ns = 0
         self.body = b""
         self.ended = False
+        self.idle_since_ns = 0
         self._connect()
 
     def send(self, request: memoryview, due_ns: int) -> None:
@@ -81,6 +84,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._framing.open(self._socket)
         self._socket.setblocking(False)
+        self.idle_since_ns = time.monotonic_ns()
         self._selector.register(self._socket, selectors.EVENT_READ, self)
 
     def _listen(self, events: int) -> None:
@@ -114,4 +118,5 @@ class Connection:
             return None
         self.body = bytes(memoryview(self._received)[reply.start : reply.end])
         self._filled, self._reply, self.ended = 0, None, reply.last
+        self.idle_since_ns = time.monotonic_ns()
         return reply.status

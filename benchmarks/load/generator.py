@@ -43,6 +43,10 @@ from framing import FRAMINGS, Framing
 PATIENCE_NS = 10_000_000_000
 POLL_S = 0.05
 
+STALE_NS = 10_000_000_000
+"""Servers close connections that were idle for a while, such as a minute; what is sent at that very
+moment is lost, which tells nothing of the server."""
+
 Answered = tuple[int, int, int, int]
 """When a request was due and when it was answered, nanoseconds; its status; number of its body."""
 
@@ -65,7 +69,14 @@ class Generator:
         self.first = b""
 
     def connect(self, count: int) -> None:
-        """Have at least `count` connections open; those that the server closed are reopened."""
+        """Have at least `count` connections open.
+
+        Those that the server has closed are reopened, and those that it may be about to close.
+        """
+        stale_ns = time.monotonic_ns() - STALE_NS
+        for connection in self._idle:
+            if connection.idle_since_ns < stale_ns:
+                connection.reopen()
         while closed := self._selector.select(0):  # a server may close more of them meanwhile
             for key, _ in closed:
                 key.data.reopen()
