@@ -30,11 +30,12 @@ RELIEVED = 0.85
 """The part of their time that instances work from which on they count as never idle, and below
 which they no longer do."""
 
-RUNS = 200
+RUNS = 100
 """Over the last so many runs or so: until these show a burst, it is over."""
 
-LONGEST_PAUSE = 20.0
-"""A pause between two runs counts for at most so many times a run."""
+LONGEST_PAUSE = 4.0
+"""A pause between two runs counts for at most so many times a run: whoever comes back after one
+with as much as before is served as before, and with less that shows in the runs that follow."""
 
 
 class Sharing:
