@@ -9,7 +9,7 @@ _FLAT = 1e-4
 """Runs whose sizes vary less than this (variance over squared mean) tell little of the slope."""
 
 _TELLING = 100 * _FLAT
-"""Runs whose sizes vary by more than this tell the slope to about a hundredth."""
+"""Runs whose sizes vary by more than this tell the slope well enough to act on it."""
 
 
 class RunCost:

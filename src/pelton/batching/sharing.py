@@ -8,8 +8,8 @@ learned here that change how large this share is:
   have the same size, what was learned of it before stands.
 * Where no instance is ever idle, the model gets all it can do, and those who wait do so longer
   than a run takes. Then larger runs cost nobody anything, since they all move up as quickly as
-  rows are served; and more rows are served the larger the runs are. So the share is one of all
-  rows that are here, waiting or running.
+  rows are served; and of most models more rows are served the larger the runs are. So the share
+  is one of all rows that are here, waiting or running.
 """
 
 from __future__ import annotations

@@ -64,12 +64,13 @@ def _of_author(spec: ModelSpec, metadata: ModelMetadata) -> list[Golden]:
 async def _made_up(metadata: ModelMetadata, running: Ask) -> list[Golden]:
     """Return zeros as a golden request, if the running version answers them."""
     zeros = zeros_for(metadata)
+    if not zeros:
+        return []
     try:
-        if zeros:
-            await running(zeros)
+        await running(zeros)
     except PeltonError:
         return []
-    return [Golden("zeros", zeros)] if zeros else []
+    return [Golden("zeros", zeros)]
 
 
 def asking(model: Model) -> Ask:

@@ -88,7 +88,7 @@ class Host(uvicorn.Server):
         self._watching: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to end; the thread is the caller's again afterwards, as it was."""
+        """Serve until told to end; afterwards the thread is as prompt as any other again."""
         with promptly():
             await super().serve(sockets)
 
