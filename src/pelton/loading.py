@@ -97,7 +97,7 @@ class Loader:
         planned = self._plan(spec)
         plan, serving = planned.plan, planned.serving
         if plan.isolation == "process":
-            placed = self._in_processes(spec, planned.options, plan.instances, stop)
+            placed = self._in_processes(spec, planned, stop)
         else:
             placed = _in_threads(spec, planned, stop)
         serving = with_safe_batches(serving, spec, placed.metadata)
@@ -211,12 +211,17 @@ class Loader:
         )
         return _Planned(plugin, serving, plan, options)
 
-    def _in_processes(
-        self, spec: ModelSpec, options: RuntimeOptions, count: int, stop: Stop | None
-    ) -> _Placed:
+    def _in_processes(self, spec: ModelSpec, planned: _Planned, stop: Stop | None) -> _Placed:
         from pelton.runtimes.process.starting import start_instances
 
-        instances = start_instances(spec, options, self.make_arena(), count, stop)
+        instances = start_instances(
+            spec,
+            planned.options,
+            self.make_arena(),
+            planned.plan.instances,
+            stop,
+            planned.serving.worker_max_bytes,
+        )
         self._unwatched.extend(instances)
         return _Placed(instances[0].metadata, instances, None)
 

@@ -134,6 +134,9 @@ SETTINGS: tuple[Setting, ...] = (
             "slower on shared cores."),
     Setting("graph_optimization", _run.graph_optimization, OPTIMIZATIONS, "Running models",
             "How far ONNX graphs are rewritten when loaded: none, basic, extended or all."),
+    Setting("worker_max_bytes", _serving.worker_max_bytes, SIZE_OR_NONE, "Running models",
+            "Memory of its own that a worker process may take; one that takes more is replaced by "
+            "another, which is loaded beside it, so that nobody waits. 0 for as much as it likes."),
     Setting("max_batch_rows", _batching.max_batch_rows, or_auto(integer(0, 65536)), "Queues",
             "Rows that one run may take from several requests, for models whose inputs and outputs "
             "all begin with an open size; 1 turns batches off, auto allows 32 where the model's "
@@ -207,6 +210,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("latency_factor", 2.0, number(0, 1000), "Changing models",
             "How many times as long as the version before it a new one may take, for recorded "
             "requests and on probation; 0 does not ask."),
+    Setting("max_growth_bytes", 1024**3, SIZE_OR_NONE, "Changing models",
+            "Memory that its worker processes may take on probation, beyond what they and those of "
+            "the version before took when it came into service; 0 does not ask."),
     Setting("probation_false_alarm", 0.001, number(1e-12, 0.5), "Changing models",
             "Largest probability that a version that keeps to all this is taken back."),
     Setting("probation_stand_in", True, YES_NO, "Changing models",

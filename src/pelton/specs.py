@@ -70,6 +70,8 @@ class Serving:
         request_timeout_s: the longest that any request may take, from its arrival.
         hang_grace_s: how long after its deadline a run may still go on before its worker
             process counts as hung; at least three times the longest run that was seen.
+        worker_max_bytes: memory of its own that a worker process may take before another takes its
+            place; 0 for as much as it likes.
         cache: whether answers are kept, and given again to the same question.
         cache_ttl_s: how long an answer is kept.
         cache_max_bytes: memory for the answers of one version.
@@ -87,6 +89,7 @@ class Serving:
     max_queue_bytes: int = 512 * 1024 * 1024
     request_timeout_s: float = 60.0
     hang_grace_s: float = 1.0
+    worker_max_bytes: int = 0
     cache: bool = False
     cache_ttl_s: float = 60.0
     cache_max_bytes: int = 64 * 1024 * 1024

@@ -168,4 +168,5 @@ def _inside(statistics: ModelStatistics) -> dict[str, Any]:
         },
         "instances": {"all": statistics.instances, "alive": statistics.alive},
         "restarts": statistics.restarts,
+        "worker_bytes": statistics.worker_bytes,
     }

@@ -65,6 +65,7 @@ INSIDE: dict[str, Any] = {
     "batches": {"running": 0, "runs": 0, "rows": 0, "mean_rows": 0.0},
     "instances": {"all": 2, "alive": 2},
     "restarts": 0,
+    "worker_bytes": 0,
 }
 ROBOT = {
     "total_requests": 4,

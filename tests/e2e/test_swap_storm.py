@@ -128,15 +128,17 @@ HANGS = {"--request-timeout-s": 1, "--hang-grace-s": 1, "--latency-factor": 0}
 
 RAISED, DIED = "requests failed", "a worker process ended by itself or hung"
 NAN = "answers held NaN or infinity"
+GREW = "its worker processes take"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "why"), [("raise", RAISED), ("exit", DIED), ("nan", NAN), ("hang", RAISED)]
+    ("wrong", "why"),
+    [("raise", RAISED), ("exit", DIED), ("nan", NAN), ("hang", RAISED), ("leak", GREW)],
 )
 def test_what_a_version_fails_in_service_is_answered_by_the_one_before(
     start: Start, wrong: str, why: str
 ) -> None:
-    server = start({"--latency-factor": 0})
+    server = start({"--latency-factor": 0, "--max-growth-bytes": "64MiB"})
     with asking(server.port, "worker", CLIENTS) as asked:
         asked.wait_for(2 * LEAST_LATENCIES)
         data = python_bytes(2, wrong, "late")

@@ -185,7 +185,7 @@ STATISTICS = [
 
 
 MEMORY = ["buffered_bytes", "max_buffered_bytes", "waiting_for_memory"]
-INSIDE = ["queue", "batches", "instances", "restarts"]
+INSIDE = ["queue", "batches", "instances", "restarts", "worker_bytes"]
 
 
 def test_statistics_count_what_happened(tmp_path: Path, serve) -> None:

@@ -132,6 +132,7 @@ async def test_runs_on_the_loop_and_on_instances_are_counted_together() -> None:
         instances=2,
         alive=2,
         restarts=0,
+        worker_bytes=0,
     )
 
 

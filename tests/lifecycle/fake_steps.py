@@ -41,6 +41,7 @@ class FakeSteps:
         self.judged: list[tuple[str, str | None]] = []
         self.planned: dict[str, Action] = {}
         self.plan = PLAN
+        self.bytes: dict[str, int] = {}
 
     async def _do(self, step: str, version: str) -> None:
         self.done.append(f"{step} {version}")
@@ -79,6 +80,9 @@ class FakeSteps:
         self.done.append(f"probation after {before}")
         now_s = asyncio.get_running_loop().time()
         return Probation(self.plan, Baseline(100, 0.0, 0, 0.001, 0.002), now_s)
+
+    def worker_bytes(self, version: str) -> int:
+        return self.bytes.get(version, 0)
 
     async def drain(self, version: str) -> None:
         assert version != self.answering

@@ -50,6 +50,7 @@ def test_the_rest_is_set() -> None:
         max_error_share="0.5",
         max_nonfinite="3",
         latency_factor="1.5",
+        max_growth_bytes="3MiB",
         probation_false_alarm="0.01",
         record_requests="5",
         record_bytes="1KiB",
@@ -64,7 +65,7 @@ def test_the_rest_is_set() -> None:
     probation, recording = plan.swap.probation, plan.swap.recording
     assert (probation.time_s, probation.requests, probation.max_error_share) == (60.0, 7, 0.5)
     assert (probation.max_nonfinite, probation.latency_factor) == (3, 1.5)
-    assert probation.false_alarm == 0.01
+    assert (probation.max_growth_bytes, probation.false_alarm) == (3 << 20, 0.01)
     assert (recording.requests, recording.bytes, recording.one_in) == (5, 1024, 2)
     assert (recording.agreement, recording.latency_factor) == (0.75, 1.5)
     assert (plan.max_models_bytes, plan.max_upload_bytes) == (1 << 30, 2 << 20)

@@ -198,3 +198,45 @@ def test_workers_that_ended_before_as_well_are_no_reason() -> None:
     on.died(101.0)
     assert on.decision == Continue()
     assert on.numbers()["worker_deaths"] == 1
+
+
+MIB = 2**20
+
+
+def weighed(on: Probation, *mib: int) -> int | None:
+    """Return with which of these weights the version was taken back; None if with none."""
+    for count, each in enumerate(mib, 1):
+        if isinstance(on.weigh(each * MIB, 101.0), TakeBack):
+            return count
+    return None
+
+
+def test_a_version_whose_workers_grow_is_taken_back() -> None:
+    on = probation(max_growth_bytes=64 * MIB)
+    after(on, [GOOD] * 7)
+    assert weighed(on, 100, 130, 164, 165, 90) == 4
+    assert isinstance(on.decision, TakeBack)
+    told = "its worker processes take 165 MiB after 7 requests; at most 164 MiB they may"
+    assert on.decision.reason == told
+    assert on.decision.numbers["worker_bytes"] == 165 * MIB
+    assert on.decision.numbers["max_worker_bytes"] == 164 * MIB
+
+
+def test_a_version_may_grow_as_large_as_the_one_before_had() -> None:
+    grown = Baseline(worker_bytes=500 * MIB)
+    assert weighed(probation(grown, max_growth_bytes=64 * MIB), 100, 300, 564) is None
+    assert weighed(probation(grown, max_growth_bytes=64 * MIB), 100, 565) == 2
+
+
+def test_a_version_that_is_large_from_the_beginning_has_not_grown() -> None:
+    assert weighed(probation(max_growth_bytes=64 * MIB), 5000, 5064) is None
+
+
+def test_growth_is_not_asked_for_where_it_may_be_any() -> None:
+    assert weighed(probation(max_growth_bytes=0), 100, 100_000) is None
+
+
+def test_what_has_no_workers_has_no_weight() -> None:
+    on = probation()
+    assert weighed(on, 0, 0) is None
+    assert "worker_bytes" not in on.numbers()

@@ -212,6 +212,21 @@ async def test_a_publish_after_a_probation_keeps_the_version_that_passed() -> No
 
 
 @in_virtual_time
+async def test_the_memory_of_a_version_on_probation_is_looked_at() -> None:
+    steps = FakeSteps()
+    swap = swap_of(steps)
+    steps.bytes = {"v1": 10, "v2": 10}
+    await swap.publish(Order("v2"))
+    await asyncio.sleep(3.0)
+    assert swap.served == "v2"
+    steps.bytes["v2"] += steps.plan.max_growth_bytes + 1
+    await asyncio.sleep(2.0)
+    assert (swap.served, swap.on_probation) == ("v1", False)
+    assert steps.records[-1].cause == "probation"
+    assert "its worker processes take" in str(steps.records[-1].numbers["reason"])
+
+
+@in_virtual_time
 async def test_a_candidate_is_judged_again_if_another_version_answers_meanwhile() -> None:
     steps = FakeSteps()
     swap = swap_of(steps)

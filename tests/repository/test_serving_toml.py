@@ -24,6 +24,7 @@ WHOLE = """
     max_queue_bytes = 1_000_000
     request_timeout_s = 2
     hang_grace_s = 0.5
+    worker_max_bytes = 2_000_000
     cache = true
     cache_ttl_s = 600
     cache_max_bytes = 1_000_000
@@ -56,6 +57,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "max_queue_bytes": 1_000_000,
         "request_timeout_s": 2.0,
         "hang_grace_s": 0.5,
+        "worker_max_bytes": 2_000_000,
         "cache": True,
         "cache_ttl_s": 600.0,
         "cache_max_bytes": 1_000_000,

@@ -87,6 +87,7 @@ class ModelStatistics:
         instances: places where it runs.
         alive: how many of them can take a run.
         restarts: how often a worker process was started again.
+        worker_bytes: memory that its worker processes have for themselves, as far as it is known.
     """
 
     queued_requests: int
@@ -102,6 +103,7 @@ class ModelStatistics:
     instances: int
     alive: int
     restarts: int
+    worker_bytes: int
 
 
 class Model:
@@ -170,6 +172,11 @@ class Model:
     def waiting(self) -> bool:
         """Whether requests wait in its line."""
         return bool(self._waiting)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory that its worker processes have for themselves, as far as it is known."""
+        return sum(getattr(instance, "own_bytes", None) or 0 for instance in self._instances)
 
     def on_death(self, died: Callable[[], None]) -> None:
         """Set what is called when a worker process of it has ended by itself, or hung."""
@@ -362,6 +369,7 @@ class Model:
             instances=len(self._instances),
             alive=sum(instance.alive for instance in self._instances),
             restarts=sum(getattr(instance, "restarts", 0) for instance in self._instances),
+            worker_bytes=self.worker_bytes,
         )
 
     def close(self) -> None:

@@ -55,6 +55,7 @@ class Baseline:
         median_s: within which half of them was answered; None where too few were.
         p95_s: within which 95 of 100 were answered; likewise.
         deaths: how often a worker process of it ended by itself, or hung.
+        worker_bytes: memory that its worker processes had when the next version came into service.
     """
 
     requests: int = 0
@@ -63,6 +64,7 @@ class Baseline:
     median_s: float | None = None
     p95_s: float | None = None
     deaths: int = 0
+    worker_bytes: int = 0
 
 
 class RecentFacts:

@@ -70,6 +70,7 @@ def plan_of(settings: Said) -> KeeperPlan:
         max_error_share=settings["max_error_share"],
         max_nonfinite=settings["max_nonfinite"],
         latency_factor=settings["latency_factor"],
+        max_growth_bytes=settings["max_growth_bytes"],
         false_alarm=settings["probation_false_alarm"],
     )
     recording = RecordingPlan(

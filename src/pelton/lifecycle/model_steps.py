@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pelton.engine.model import StandIn
 from pelton.engine.model_states import State
@@ -210,9 +210,14 @@ class ModelSteps:
 
     def probation(self, before: Version) -> Probation:
         """Start the probation of a version that comes after this one; see `Steps`."""
-        probation = Probation(self._tools.plan.probation, before.recent.baseline(), now_s())
+        usual = replace(before.recent.baseline(), worker_bytes=self.worker_bytes(before))
+        probation = Probation(self._tools.plan.probation, usual, now_s())
         self._patience_s = probation.patience_s
         return probation
+
+    def worker_bytes(self, version: Version) -> int:
+        """Return the memory of its worker processes; see `Steps`."""
+        return 0 if version.model is None else version.model.worker_bytes
 
     # -- after it --------------------------------------------------------------------------------
 

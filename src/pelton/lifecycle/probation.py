@@ -35,6 +35,8 @@ class ProbationPlan:
         max_nonfinite: how many of its answers may hold NaN or infinity.
         latency_factor: it may take that many times as long as the version before it, compared by
             the time within which 95 of 100 requests are answered; 0 does not ask.
+        max_growth_bytes: memory that its worker processes may take beyond what they, or those of
+            the version before it, took when it came into service; 0 does not ask.
         false_alarm: largest probability that a version that keeps to all this is taken back
             for its failures or its latency.
     """
@@ -44,6 +46,7 @@ class ProbationPlan:
     max_error_share: float = 0.02
     max_nonfinite: int = 0
     latency_factor: float = 2.0
+    max_growth_bytes: int = 1024**3
     false_alarm: float = 0.001
 
     def __post_init__(self) -> None:
@@ -91,7 +94,7 @@ Decision = Continue | Passed | TakeBack
 class Probation:
     """Eats what each request showed of a new version, and decides.
 
-    Four things are watched:
+    Five things are watched:
 
     * failures: the share of failed requests is at most `failed_share` of the baseline plus
       `max_error_share`, by a `ShareTest`. A request whose time was over counts as failed if the
@@ -102,6 +105,8 @@ class Probation:
       before gave such answers too.
     * worker processes that end by themselves, or hang: none, unless the version before had some.
       While one is started again nobody is answered, so that few requests fail and callers suffer.
+    * the memory of worker processes: it may grow by `max_growth_bytes`. Nothing else tells of a
+      leak before it has filled the machine.
 
     Each of the two tests gets half of `false_alarm`; together they are wrong with at most that
     probability, however often they are looked at.
@@ -138,6 +143,8 @@ class Probation:
         self._seen = 0
         self._nonfinite = 0
         self._deaths = 0
+        self._bytes = 0
+        self._most_bytes: int | None = None
         share = baseline.failed_share + plan.max_error_share
         bound = min(max(share, _LEAST_SHARE), _MOST_SHARE)
         self._failures = ShareTest(bound, plan.false_alarm / 2.0, plan.requests)
@@ -205,6 +212,25 @@ class Probation:
             )
         return self.at(now_s)
 
+    def weigh(self, worker_bytes: int, now_s: float) -> Decision:
+        """Take in what memory the worker processes of the new version have.
+
+        Args:
+            worker_bytes: of all of them; the first time as it came into service.
+            now_s: when.
+        """
+        if self._most_bytes is None:
+            usual_bytes = max(worker_bytes, self._baseline.worker_bytes)
+            self._most_bytes = usual_bytes + self._plan.max_growth_bytes
+        self._bytes = worker_bytes
+        too_large = self._plan.max_growth_bytes and worker_bytes > self._most_bytes
+        if isinstance(self.decision, Continue) and too_large:
+            self._take_back(
+                f"its worker processes take {worker_bytes / 2**20:,.0f} MiB after {self._seen} "
+                f"requests; at most {self._most_bytes / 2**20:,.0f} MiB they may"
+            )
+        return self.at(now_s)
+
     def at(self, now_s: float) -> Decision:
         """Say what is to be done, with no further request.
 
@@ -229,6 +255,9 @@ class Probation:
             "max_nonfinite": self._plan.max_nonfinite,
             "worker_deaths": self._deaths,
         }
+        if self._bytes and self._most_bytes is not None:
+            told["worker_bytes"] = self._bytes
+            told["max_worker_bytes"] = self._most_bytes
         if self._slow_s is not None:
             told["slow"] = self._slow.bad
             told["slow_ms"] = 1000.0 * self._slow_s

@@ -54,6 +54,9 @@ logger = logging.getLogger("pelton.lifecycle")
 CLOSE_PATIENCE_S = 10.0
 """How long a publish that was refused waits for its candidate's memory before it says so."""
 
+WEIGH_S = 1.0
+"""How often the memory of a version on probation is looked at."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 V = TypeVar("V")
@@ -306,13 +309,14 @@ class ModelSwap(Generic[S, V]):
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if self._probation is not None:
-            decision = self._probation.at(now_s)
+            assert self.served is not None
+            decision = self._probation.weigh(self._steps.worker_bytes(self.served), now_s)
             if isinstance(decision, TakeBack):
                 self._go_back("probation", {**decision.numbers, "reason": decision.reason}, "")
             elif not isinstance(decision, Continue):
                 self._probation = None
         if self._probation is not None:
-            self._timer = loop.call_at(self._probation.ends_s, self._look)
+            self._timer = loop.call_at(min(self._probation.ends_s, now_s + WEIGH_S), self._look)
         elif self._kept is not None and now_s < self._kept.until_s:
             self._timer = loop.call_at(self._kept.until_s, self._look)
         else:

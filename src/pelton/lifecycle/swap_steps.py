@@ -73,6 +73,10 @@ class Steps(Protocol[S, V]):
         """Start the probation of a version that comes after this one."""
         ...
 
+    def worker_bytes(self, version: V) -> int:
+        """Return the memory that its worker processes have for themselves, as far as known."""
+        ...
+
     async def drain(self, version: V) -> None:
         """Wait until all requests that it has taken are answered."""
         ...

@@ -50,6 +50,7 @@ SERVING: Mapping[str, Read] = {
     "max_queue_bytes": whole(1, 2**60),
     "request_timeout_s": number("seconds", zero=False),
     "hang_grace_s": number("seconds", zero=False),
+    "worker_max_bytes": whole(0, 2**60),
     "cache": yes_no,
     "cache_ttl_s": number("seconds", zero=False),
     "cache_max_bytes": whole(1, 2**60),

@@ -69,8 +69,8 @@ async def test_an_idle_worker_that_dies_is_noticed_and_started_again(start) -> N
 
 def test_a_worker_that_died_before_the_event_loop_ran_is_started_again(start) -> None:
     instance = start(DYING)
-    os.kill(instance._child._process.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, instance._child._process.pid, os.WEXITED | os.WNOWAIT)
+    os.kill(instance._worker._child._process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, instance._worker._child._process.pid, os.WEXITED | os.WNOWAIT)
 
     async def use() -> int:
         with pytest.raises(Unavailable):
@@ -165,7 +165,7 @@ async def main():
 
 logging.basicConfig(level="INFO")
 (instance,) = start_instances(ModelSpec("m", 1, Path({folder!r}), "python"), RuntimeOptions(), None, 1)
-print(instance._child._process.pid, flush=True)
+print(instance._worker._child._process.pid, flush=True)
 if {run}:
     asyncio.run(main())
 sys.stdin.read()

@@ -180,7 +180,7 @@ async def test_a_failing_model_lets_go_of_its_inputs(start, arena) -> None:
     for _ in range(2):
         with pytest.raises(ModelFailed):
             await ask(instance, x=picture)
-    assert instance._child.channel.lent_frames == 0
+    assert instance._worker._child.channel.lent_frames == 0
 
 
 # -- errors --------------------------------------------------------------------------------------

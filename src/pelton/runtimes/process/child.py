@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pelton.arena import Arena
 from pelton.runtimes.contract import RuntimeOptions
@@ -77,6 +79,20 @@ class Child:
         """Return what an event loop has to watch for reading, and what it then shall call."""
         told = [(self.channel.fileno(), on_message), (self.output.fd, on_output)]
         return told + ([(self.end_fd, on_end)] if self.end_fd >= 0 else [])
+
+    def own_bytes(self) -> int | None:
+        """Return the memory that it has for itself, shared memory left out.
+
+        Of processes that it has started nothing is known. None where the system has no `/proc`,
+        or the process has ended.
+
+        Source: proc(5), `/proc/pid/statm`.
+        """
+        try:
+            _, resident, shared, *_ = Path(f"/proc/{self._process.pid}/statm").read_text().split()
+        except (OSError, ValueError):
+            return None
+        return (int(resident) - int(shared)) * mmap.PAGESIZE
 
     def kill(self) -> None:
         """End the process, and what it has started, at once."""

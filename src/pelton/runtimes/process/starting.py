@@ -17,6 +17,7 @@ def start_instances(
     arena: Arena | None,
     count: int,
     stop: Stop | None = None,
+    most_bytes: int = 0,
 ) -> list[ProcessInstance]:
     """Start workers for one model, all at once, and wait until each has loaded it.
 
@@ -26,11 +27,13 @@ def start_instances(
         arena: where the bodies of requests lie, so that workers read them there; or None.
         count: how many workers.
         stop: asked by another thread when nobody waits any more; the workers are ended then.
+        most_bytes: memory of its own that each may take before another takes its place; 0 for as
+            much as it likes.
 
     Raises:
         LoadFailed: one of them cannot load it; none is left.
     """
-    instances = [ProcessInstance(spec, options, arena) for _ in range(count)]
+    instances = [ProcessInstance(spec, options, arena, most_bytes) for _ in range(count)]
     stop = stop or Stop()
     try:
         stop.on_ask(lambda: _give_up_all(instances))

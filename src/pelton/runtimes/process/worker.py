@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -46,6 +47,9 @@ KEEP_BYTES = 256 * 1024 * 1024
 MAX_TRACEBACK = 16 * 1024
 """Characters; the end of a traceback tells more than its beginning."""
 
+OOM_SCORE = 500
+"""Out of 1000 for the machine's whole memory; comes on top of what the process takes itself."""
+
 WARM_UP_RUNS = 3
 WARM_UP_S = 1.0
 """No further warm-up run is begun after this time."""
@@ -61,6 +65,7 @@ def main(arguments: list[str]) -> None:
     """
     _, sock, lifeline, replies, requests, *bodies = arguments
     faulthandler.enable()
+    _end_before_the_server()
     _end_with_the_server(int(lifeline))
     _leave_signals_to_the_server()
     readable = {OUTBOX: _attached(requests, writable=False)}
@@ -182,6 +187,13 @@ def _ignore(sig: int, frame: FrameType | None) -> None:
 def _heed_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_before_the_server() -> None:
+    """Have Linux end this process, and not the server, where memory runs out (proc(5))."""
+    said = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError):
+        said.write_text(str(max(OOM_SCORE, int(said.read_text()))))
 
 
 def _end_with_the_server(lifeline: int) -> None:
