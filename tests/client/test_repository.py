@@ -135,7 +135,9 @@ def test_a_file_that_changes_otherwise_is_what_it_was_or_no_version(
         assert not site.control.taken
 
 
-@pytest.mark.parametrize(("model", "version"), [("", None), ("..", None), ("a", 0), ("a", True)])
+@pytest.mark.parametrize(
+    ("model", "version"), [("", None), ("..", None), ("../a", None), ("a", 0), ("a", True)]
+)
 def test_a_wrong_name_or_number_is_refused_here(
     client: Any, folder: Path, model: str, version: int | None
 ) -> None:

@@ -112,4 +112,6 @@ class RepositoryCalls:
 
 
 def _model(model: str) -> str:
+    if isinstance(model, str) and "/" in model:  # which no server takes for one piece of a path
+        raise InvalidRequest(f"{model!r:.40} cannot be a model name, which holds no slash")
     return f"/models/{quoted(model, 'model name')}"
