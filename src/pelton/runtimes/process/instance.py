@@ -248,7 +248,7 @@ class ProcessInstance:
             self._changed()
         else:
             before.close()
-            self._leaving = [before]
+            self._leaving = [*(one for one in self._leaving if one.is_ending), before]
 
     def _missed(self, why: str) -> None:
         """Try again later to have a worker, after one that ended or could not be started."""

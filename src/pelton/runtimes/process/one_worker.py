@@ -77,6 +77,11 @@ class Worker:
         """Whether a run is under way, be it one whose caller has left."""
         return self._running is not None
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was closed, and is not gone yet."""
+        return self._ending is not None and self._ending.is_alive()
+
     def own_bytes(self) -> int | None:
         """Return the memory that is the process's alone; None where that is not known."""
         return None if self.state is State.GONE else self._child.own_bytes()
