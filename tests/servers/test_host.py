@@ -78,7 +78,7 @@ def test_the_thread_is_told_to_run_promptly_only_while_it_serves(
     happened: list[str] = []
 
     @contextlib.contextmanager
-    def promptly() -> Iterator[bool]:
+    def promptly(_slice_ns: int) -> Iterator[bool]:
         happened.append("promptly")
         yield True
         happened.append("as usual")

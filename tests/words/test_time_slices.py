@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pelton.time_slices import SLICE_NS, promptly
+from pelton.time_slices import LOOP_NS, WORKER_NS, promptly
 
 HAS_SLICES = (
     Path("/proc/self/sched").exists() and "se.slice" in Path("/proc/self/sched").read_text()
@@ -40,12 +40,13 @@ def of_this_thread() -> int:
 
 
 @needs_slices
-def test_the_thread_that_asks_gets_it_and_no_other_does() -> None:
+@pytest.mark.parametrize("slice_ns", [LOOP_NS, WORKER_NS])
+def test_the_thread_that_asks_gets_it_and_no_other_does(slice_ns: int) -> None:
     usual_ns = of_this_thread()
     seen: list[object] = []
 
     def ask() -> None:
-        with promptly() as taken:
+        with promptly(slice_ns) as taken:
             seen.extend([taken, of_this_thread()])
             in_a_thread(lambda: seen.append(of_this_thread()))
             started = subprocess.run(
@@ -58,14 +59,14 @@ def test_the_thread_that_asks_gets_it_and_no_other_does() -> None:
         seen.append(of_this_thread())
 
     in_a_thread(ask)
-    assert usual_ns > SLICE_NS
-    assert seen == [True, SLICE_NS, usual_ns, True, usual_ns]
+    assert usual_ns > slice_ns
+    assert seen == [True, slice_ns, usual_ns, True, usual_ns]
     assert of_this_thread() == usual_ns
 
 
 def test_a_machine_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "abacus")
-    with promptly() as taken:
+    with promptly(LOOP_NS) as taken:
         assert taken is False
 
 
@@ -75,8 +76,12 @@ def test_another_policy_is_left_alone() -> None:
 
     def ask() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        with promptly() as taken:
+        with promptly(LOOP_NS) as taken:
             seen.extend([taken, os.sched_getscheduler(0)])
 
     in_a_thread(ask)
     assert seen == [False, os.SCHED_BATCH]
+
+
+def test_a_worker_that_computes_goes_before_an_event_loop() -> None:
+    assert WORKER_NS < LOOP_NS

@@ -24,7 +24,7 @@ from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
-from pelton.time_slices import promptly
+from pelton.time_slices import LOOP_NS, promptly
 
 logger = logging.getLogger("pelton.server")
 
@@ -89,7 +89,7 @@ class Host(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to end; afterwards the thread is as prompt as any other again."""
-        with promptly():
+        with promptly(LOOP_NS):
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

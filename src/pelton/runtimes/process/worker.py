@@ -39,7 +39,7 @@ from pelton.runtimes.process.channel import BODIES, OUTBOX, Channel, Packed
 from pelton.runtimes.process.records import options_of, spec_of, told
 from pelton.runtimes.process.values import CannotCarry
 from pelton.runtimes.warm_up import zeros_for
-from pelton.time_slices import promptly
+from pelton.time_slices import WORKER_NS, promptly
 
 KEEP_BYTES = 256 * 1024 * 1024
 """How much of the memory of replies stays in memory for reuse."""
@@ -97,7 +97,7 @@ def _serve(channel: Channel) -> None:
     # What it imports from its folder only now must not be left there, where all is only ever read.
     sys.dont_write_bytecode = True
     _warm_up(loaded)
-    with promptly():
+    with promptly(WORKER_NS):
         channel.send("ready", channel.pack(told(loaded.metadata)))
         _run_for_ever(loaded, channel)
 
