@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import uvicorn
 from pelton.servers import host
 from pelton.servers.host import Hooks, Host
 from pelton.servers.shutdown import ShutdownTimes
+from pelton.time_slices import TURN_S
 
 
 class Ended(BaseException):
@@ -85,8 +87,11 @@ def test_the_thread_is_told_to_run_promptly_only_while_it_serves(
 
     async def serve(_server: uvicorn.Server, sockets: object) -> None:
         happened.append(f"serves {sockets}")
+        assert sys.getswitchinterval() == pytest.approx(TURN_S)
 
+    usual_s = sys.getswitchinterval()
     monkeypatch.setattr(host, "promptly", promptly)
     monkeypatch.setattr(uvicorn.Server, "_serve", serve)
     asyncio.run(server.serve([]))
     assert happened == ["promptly", "serves []", "as usual"]
+    assert sys.getswitchinterval() == usual_s

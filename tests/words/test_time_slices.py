@@ -1,4 +1,4 @@
-"""The kernel is asked for a short slice, for one thread, for a while, for nothing it starts."""
+"""Slices are short for one thread, for a while, for nothing it starts; turns while anybody wants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pelton.time_slices import LOOP_NS, WORKER_NS, promptly
+from pelton.time_slices import LOOP_NS, TURN_S, WORKER_NS, promptly, short_turns
 
 HAS_SLICES = (
     Path("/proc/self/sched").exists() and "se.slice" in Path("/proc/self/sched").read_text()
@@ -85,3 +85,21 @@ def test_another_policy_is_left_alone() -> None:
 
 def test_a_worker_that_computes_goes_before_an_event_loop() -> None:
     assert WORKER_NS < LOOP_NS
+
+
+def test_turns_are_short_until_the_last_has_left() -> None:
+    usual_s = sys.getswitchinterval()
+
+    def fail() -> None:
+        with short_turns:
+            assert sys.getswitchinterval() == pytest.approx(TURN_S)
+            raise ZeroDivisionError
+
+    with short_turns:
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert sys.getswitchinterval() == pytest.approx(TURN_S)
+    assert sys.getswitchinterval() == usual_s
+    with short_turns:
+        assert sys.getswitchinterval() == pytest.approx(TURN_S)
+    assert sys.getswitchinterval() == usual_s

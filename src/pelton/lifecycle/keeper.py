@@ -26,7 +26,6 @@ from pelton.lifecycle.keeper_index import index_rows, version_rows
 from pelton.lifecycle.keeper_plan import KeeperPlan
 from pelton.lifecycle.keeper_watch import FolderWatch
 from pelton.lifecycle.model_steps import ModelSteps, Tools, clear_up
-from pelton.lifecycle.quick_turns import QuickTurns
 from pelton.lifecycle.repository_view import RepositoryView
 from pelton.lifecycle.shelf import Shelf, make_way
 from pelton.lifecycle.swap import ModelSwap
@@ -83,7 +82,6 @@ class Keeper:
         self._shelves: dict[str, Shelf] = {}
         self._steps: dict[str, ModelSteps] = {}
         self._watching: asyncio.Task[None] | None = None
-        self._turns = QuickTurns()
         if parts.bounded is not None:
             parts.bounded.ask_for_way(lambda: make_way(self._shelves.values()))
 
@@ -203,7 +201,7 @@ class Keeper:
         intake = self._intake()
         known = self._shelves.get(name)
         above = max(known.found.versions, default=0) if known is not None else 0
-        with intake.numbered(name, upload), self._turns:
+        with intake.numbered(name, upload):
             try:
                 source = await intake.take(name, upload, chunks, above, actor, progress)
             except Refused as error:

@@ -24,7 +24,7 @@ from pelton.servers.handshakes import Handshake
 from pelton.servers.http_gate import HttpGate
 from pelton.servers.listening import BACKLOG, UnixListener, is_same_user
 from pelton.servers.shutdown import ShutdownTimes
-from pelton.time_slices import LOOP_NS, promptly
+from pelton.time_slices import LOOP_NS, promptly, short_turns
 
 logger = logging.getLogger("pelton.server")
 
@@ -88,8 +88,8 @@ class Host(uvicorn.Server):
         self._watching: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to end; afterwards the thread is as prompt as any other again."""
-        with promptly(LOOP_NS):
+        """Serve until told to end; afterwards threads take turns as before."""
+        with promptly(LOOP_NS), short_turns:
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
