@@ -64,6 +64,18 @@ def test_health_has_the_bodies_of_the_protocol(call: Caller) -> None:
         assert reply.headers["content-type"] == "application/json"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/matmul/ready", "/v2", "/stats"]
+)
+def test_what_answers_get_answers_head_without_a_body(call: Caller, path: str) -> None:
+    got, asked = call("GET", path), call("HEAD", path)
+    assert (asked.status, asked.body) == (got.status, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]
+    assert call("HEAD", "/v2/models/nobody/ready").status == 404
+    assert call("HEAD", "/v2/models/matmul/infer").status == 405
+    assert call("GET", path).status == 200  # on the same connection, which is still in step
+
+
 def test_metadata_of_server_and_models(call: Caller) -> None:
     told = call("GET", "/v2").json()
     assert list(told) == ["name", "version", "extensions"]

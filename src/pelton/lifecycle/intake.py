@@ -205,7 +205,8 @@ def _checked(spec: ModelSpec, staged: Staged, device: str) -> ModelSpec:
         listed = ", ".join(map(str, spec.policy.only))
         raise LoadFailed(
             f"the version policy of {spec.name} names {listed:.200}, so version {spec.version} "
-            "would not be served; change `policy` in its model.toml"
+            "would not be served; change `policy` in its model.toml, or `version_policy` in its "
+            "config.pbtxt"
         )
     spec = dataclasses.replace(spec, digest=staged.manifest.digest)
     if not device:

@@ -20,7 +20,7 @@ class AdmittedOnly:
 
     Two readers of one address may differ (RFC 3986, 6.2): the gate has read the head, and the
     application reads it again. What the table of routes does not know, or what is not the route
-    that the gate let the request in for, is not there.
+    that the gate let the request in for, is not there. Whatever answers GET answers HEAD.
     """
 
     def __init__(self, app: Any, shared_limit: RedisLimiter | None, refused: RefusedCounts) -> None:
@@ -53,7 +53,8 @@ class AdmittedOnly:
             except Unavailable as error:
                 refusal = error_reply(error, _id_of(scope))
         if refusal is None:
-            await self._app(scope, receive, noted)
+            # HEAD is GET without the body (RFC 9110, 9.3.2), which uvicorn does not send then.
+            await self._app({**scope, "method": _plain(scope["method"])}, receive, noted)
         else:
             await _send(refusal, noted)
 

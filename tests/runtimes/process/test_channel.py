@@ -227,6 +227,7 @@ HOSTILE = {
     "no text": raw(b""),
     "not UTF-8": raw(b'["\xff",[],[],1]'),
     "too few parts": raw(b'["done",[],[]]'),
+    "more than one value": raw(b'["done",[],[],1] 2'),
     "an object": raw(b'{"a":1,"b":2,"c":3,"d":4}'),
     "no kind": raw(b"[1,[],[],1]"),
     "let go of no list": raw(b'["done",5,[],1]'),

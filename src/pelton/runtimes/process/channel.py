@@ -49,6 +49,7 @@ HERE, OUTBOX, BODIES = 0, 1, 2
 _HEAD = struct.Struct("<IIQ")
 _STEP = 16
 _ENCODER = json.JSONEncoder(check_circular=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder()
 _PLAIN_KINDS = frozenset("biufcSUmMV")
 
 
@@ -263,14 +264,14 @@ class Channel:
             text = data[_HEAD.size : small]
             small += -small % _STEP
         try:
-            kind, let_go, frames, value = json.loads(text)
+            (kind, let_go, frames, value), end = _DECODER.raw_decode(text.decode("ascii"))
             for serial in let_go:
                 self._lent.pop(serial, None)
             arrays = [self._array(data, small, *frame) for frame in frames]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Malformed(f"{type(error).__name__} in a message") from error
-        if type(kind) is not str:
-            raise Malformed("a message without a kind")
+        if type(kind) is not str or end != len(text):
+            raise Malformed("a message that is not one of a kind")
         return Message(kind, unpack(value, arrays))
 
     def _long(self, offset: int, length: int) -> bytes:

@@ -240,7 +240,8 @@ class ProcessInstance:
         self._growth.begin(coming.own_bytes())
         if self._loaded_once:
             self.restarts += 1
-            logger.info("the worker of model %s runs again", self._spec.name)
+            how = "runs again" if before is None else "was replaced by another"
+            logger.info("the worker of model %s %s", self._spec.name, how)
         else:
             self.metadata = coming.metadata
             self._loaded_once = True
