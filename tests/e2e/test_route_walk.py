@@ -167,10 +167,14 @@ def test_the_public_routes_tell_nothing_but_yes(door: HTTPConnection) -> None:
         assert alone.headers["content-length"] == answer.headers["content-length"]
 
 
-def test_health_is_told_by_head_too_and_to_whom_it_is_told_by_get(door: HTTPConnection) -> None:
-    assert ask(door, "HEAD", "/health").status == 401
-    told = ask(door, "HEAD", "/health", KEYS[Scope.READ].text)
-    assert (told.status, told.body) == (200, b"")
+@pytest.mark.parametrize("path", ["/health", "/stats", "/v2", "/v2/keys", "/openapi.json"])
+def test_who_is_told_by_get_is_told_by_head_and_nobody_else(
+    door: HTTPConnection, path: str
+) -> None:
+    assert ask(door, "HEAD", path).status == 401
+    for key in (KEYS[Scope.READ].text, KEYS[Scope.INFER].text, KEYS[Scope.ADMIN].text):
+        got, told = ask(door, "GET", path, key), ask(door, "HEAD", path, key)
+        assert (told.status, told.body) == (got.status, b"")
 
 
 def test_who_was_turned_away_is_counted(assembled: Assembled) -> None:

@@ -53,7 +53,7 @@ class AdmittedOnly:
             except Unavailable as error:
                 refusal = error_reply(error, _id_of(scope))
         if refusal is None:
-            # HEAD is GET without the body (RFC 9110, 9.3.2), which uvicorn does not send then.
+            # Load balancers ask by HEAD: GET without the body (RFC 9110, 9.3.2).
             await self._app({**scope, "method": _plain(scope["method"])}, receive, noted)
         else:
             await _send(refusal, noted)

@@ -45,13 +45,10 @@ def router(status: ServerStatus, regions: SharedRegions) -> APIRouter:
 
 
 def _add_health(routes: APIRouter, status: ServerStatus) -> None:
-    # By HEAD too, which load balancers ask by; no body is sent then.
-    @routes.head("/health/live", include_in_schema=False)
     @routes.get("/health/live", summary="The process answers")
     async def live() -> Response:
         return _json(200, {"live": True})
 
-    @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health/ready", summary="The server welcomes work")
     async def ready() -> Response:
         return _json(200 if status.ready else 503, {"ready": status.ready})

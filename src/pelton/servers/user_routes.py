@@ -23,7 +23,6 @@ def router(status: ServerStatus) -> APIRouter:
     """
     routes = APIRouter(tags=["Server"])
 
-    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", summary="Whether the server is well, and what it serves")
     async def health() -> Response:
         return _json(200 if status.ready else 503, _health(status))
